@@ -1,0 +1,1 @@
+"""Models in, results out: no processes, no sockets, no clocks of their own."""

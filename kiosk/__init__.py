@@ -1,0 +1,1 @@
+"""What the visitor sees: the stage, the page, captions, touch, packs."""

@@ -1,0 +1,1 @@
+"""The kiosk's processes and what flows between them."""

@@ -1,0 +1,269 @@
+"""What a node is given: its links, rings, heartbeat, checkpoint, clock, configuration. The only way a node touches the house.
+
+A node is a module with `main(ctx)`. It is ready when it says `ctx.ready()`, alive as long as it says `ctx.beat()` after real progress,
+and ends when `ctx.stopping` is set. `Context.receive` waits for messages of all its links; `Context.attach` hands them to a callback
+of an asyncio loop instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import select
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import zmq
+
+from runtime import topology
+from runtime.bus import (
+    AudioReader,
+    AudioRingSpec,
+    AudioWriter,
+    CommandReceiver,
+    CommandSender,
+    FrameDescriptor,
+    FrameReader,
+    FrameRingSpec,
+    FrameWriter,
+    LinkError,
+    Publisher,
+    RingFds,
+    Subscriber,
+)
+from runtime.clock import Clock, SystemClock
+from runtime.config import Config
+from runtime.config import load as load_config
+from runtime.messages import Mark, Message, NodeStats, Notice
+from runtime.packs import Pack
+from runtime.packs import load as load_pack
+from runtime.sharedstate import Board, Checkpoint
+
+__all__ = ["Bootstrap", "Context", "link_path"]
+
+_STATS_EVERY_NS = 1_000_000_000
+
+
+class Bootstrap(msgspec.Struct, frozen=True):
+    """What the supervisor hands to a node at exec: names and inherited descriptors."""
+
+    name: str
+    run_dir: str
+    config: str  # path of kiosk.toml, "" for the defaults
+    rings: dict[str, RingFds]
+    board: int
+    line: int
+    checkpoint: int
+    lifeline: int
+    token: str = ""  # the page's per-boot secret
+    timeline: str = ""  # turn records are written here, "" nowhere
+    options: dict[str, str] = {}
+
+
+def link_path(run_dir: str | Path, name: str) -> str:
+    """The ZeroMQ endpoint of link `name`."""
+    return f"ipc://{run_dir}/{name}"
+
+
+def _prefix(name: str) -> int:
+    return next(i for i, row in enumerate(topology.LINKS, start=1) if row.name == name)
+
+
+class Context:
+    """A node's view of the kiosk; built once per process from its Bootstrap. Not thread-safe: one thread per context."""
+
+    def __init__(self, boot: Bootstrap, clock: Clock | None = None) -> None:
+        self.boot = boot
+        self.name = boot.name
+        self.clock: Clock = clock or SystemClock()
+        self.log = logging.getLogger(boot.name)
+        self.stopping = False
+        self.checkpoint = Checkpoint(boot.checkpoint)
+        self._board = Board(boot.board)
+        self._zmq = zmq.Context(1)
+        self._out: dict[str, Publisher | CommandSender] = {}
+        self._in: dict[str, Subscriber | CommandReceiver] = {}
+        self._rings: dict[str, FrameWriter | FrameReader | AudioWriter | AudioReader] = {}
+        self._stats_due = 0
+        self._dropped: dict[str, int] = {}
+        for row in topology.LINKS:
+            self._open(row)
+        self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._wake_r, select.POLLIN)
+        for source in self._in.values():
+            self._poll.register(source.fd, select.POLLIN)
+
+    def _open(self, row: topology.Link) -> None:
+        path, prefix = link_path(self.boot.run_dir, row.name), _prefix(row.name)
+        payload = row.payload or FrameDescriptor
+        if row.src in (self.name, topology.ANY):
+            if row.kind is topology.Kind.COMMAND:
+                if self.name not in row.dst:
+                    self._out[row.name] = CommandSender(self._zmq, path, prefix, payload, row.deadline_ms, row.capacity)
+            else:
+                self._out[row.name] = Publisher(self._zmq, path, prefix, payload)
+        if self.name in row.dst:
+            if row.kind is topology.Kind.COMMAND:
+                self._in[row.name] = CommandReceiver(self._zmq, path, prefix, payload, row.capacity)
+            else:
+                self._in[row.name] = Subscriber(self._zmq, path, prefix, payload, row.kind.value)
+
+    # --- configuration
+
+    @cached_property
+    def config(self) -> Config:
+        """kiosk.toml, validated (the supervisor has already refused a broken one)."""
+        return load_config(Path(self.boot.config) if self.boot.config else None)
+
+    @cached_property
+    def pack(self) -> Pack:
+        """The store's experience pack."""
+        return load_pack(self.config.pack_path)
+
+    # --- life
+
+    def ready(self) -> None:
+        """The node can do its work from now on."""
+        self._board.ready(self.boot.line)
+        self.beat()
+
+    def beat(self) -> None:
+        """Note progress: call it after a unit of real work or a completed wait, never from a timer of its own."""
+        now = self.clock.monotonic_ns()
+        self._board.beat(self.boot.line, now)
+        if now >= self._stats_due:
+            self._stats_due = now + _STATS_EVERY_NS
+            self._publish_stats(now)
+
+    def stop(self) -> None:
+        """Ask the node to end; safe in a signal handler."""
+        self.stopping = True
+        with suppress(BlockingIOError):
+            os.write(self._wake_w, b"x")
+
+    def handle_signals(self) -> None:
+        """End cleanly on SIGTERM; SIGINT is the supervisor's business (Ctrl-C reaches the whole process group)."""
+        signal.signal(signal.SIGTERM, lambda *_: self.stop())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def close(self) -> None:
+        """Close links and rings."""
+        for end in (*self._in.values(), *self._out.values()):
+            end.close()
+        self._zmq.destroy(linger=0)
+        for fd in (self._wake_r, self._wake_w):
+            os.close(fd)
+
+    # --- messages
+
+    def publish(self, link: str, message: Message | FrameDescriptor) -> None:
+        """Send on a latest or stream link of this node; never blocks."""
+        out = self._out[link]
+        assert isinstance(out, Publisher), f"{link} is a command link"
+        out.send(message)
+
+    def send(self, link: str, message: Message) -> None:
+        """Send a command. Raises Overflow when the reader does not keep up."""
+        out = self._out[link]
+        assert isinstance(out, CommandSender), f"{link} is not a command link"
+        out.send(message)
+
+    def mark(self, stage: str, turn: int, t_ns: int | None = None, value: float = 0.0) -> None:
+        """Note a stage of a turn for its record; lost (and counted) rather than ever in the way."""
+        self._try("marks", Mark(turn, self.clock.monotonic_ns() if t_ns is None else t_ns, stage, value))
+
+    def notice(self, code: str, text: str, audience: str = "technician") -> None:
+        """Show one line on the page; an empty text takes it back."""
+        if text:
+            self.log.warning("%s", text)
+        self._try("notice", Notice(0, self.clock.monotonic_ns(), code, text, audience))
+
+    def _try(self, link: str, message: Message) -> None:
+        if link not in self._out:  # the reader itself: nothing to send across
+            return
+        try:
+            self.send(link, message)
+        except LinkError:
+            self._dropped[link] = self._dropped.get(link, 0) + 1
+
+    def receive(self, timeout_s: float) -> list[tuple[str, Any]]:
+        """All waiting messages as (link, message), or after a wait of at most `timeout_s` those that came; [] if none."""
+        found = list(self._drain())
+        if found or self.stopping or timeout_s <= 0:
+            return found
+        self._poll.poll(max(0, round(timeout_s * 1000)))
+        with suppress(BlockingIOError):
+            os.read(self._wake_r, 64)
+        return list(self._drain())
+
+    def _drain(self) -> Iterator[tuple[str, Any]]:
+        for name, source in self._in.items():
+            for message in source.receive():
+                yield name, message
+
+    def attach(self, loop: asyncio.AbstractEventLoop, handle: Callable[[str, Any], None]) -> None:
+        """Deliver messages to `handle(link, message)` on `loop`; also drains what is already there."""
+
+        def drain(name: str, source: Subscriber | CommandReceiver) -> None:
+            for message in source.receive():
+                handle(name, message)
+
+        for name, source in self._in.items():
+            loop.add_reader(source.fd, drain, name, source)
+            loop.call_soon(drain, name, source)
+
+    def pump(self, handle: Callable[[str, Any], None]) -> None:
+        """Deliver what is waiting now. ZeroMQ descriptors are edge-triggered: call it after sending from an attached loop."""
+        for name, message in self._drain():
+            handle(name, message)
+
+    # --- shared memory
+
+    def frame_writer(self, link: str) -> FrameWriter:
+        """The producer's end of a frame ring: a new life of it."""
+        spec, fds = self._ring(link, FrameRingSpec)
+        return self._keep(link, FrameWriter(spec, fds))
+
+    def frame_reader(self, link: str) -> FrameReader:
+        """This node's end of a frame ring."""
+        spec, fds = self._ring(link, FrameRingSpec)
+        return self._keep(link, FrameReader(spec, fds, self.name))
+
+    def audio_writer(self, link: str) -> AudioWriter:
+        """The producer's end of an audio ring."""
+        spec, fds = self._ring(link, AudioRingSpec)
+        return self._keep(link, AudioWriter(spec, fds))
+
+    def audio_reader(self, link: str) -> AudioReader:
+        """A reading end of an audio ring."""
+        spec, fds = self._ring(link, AudioRingSpec)
+        return self._keep(link, AudioReader(spec, fds))
+
+    def _ring(self, link: str, kind: type[Any]) -> tuple[Any, RingFds]:
+        spec = topology.link(link).ring
+        if not isinstance(spec, kind):
+            raise KeyError(f"link {link!r} carries no {kind.__name__}")
+        return spec, self.boot.rings[spec.name]
+
+    def _keep(self, link: str, ring: Any) -> Any:
+        self._rings[link] = ring
+        return ring
+
+    # --- statistics
+
+    def _publish_stats(self, now: int) -> None:
+        body = msgspec.json.encode(
+            {
+                "links": {name: end.stats() for name, end in (*self._in.items(), *self._out.items())},
+                "rings": {name: ring.stats() for name, ring in self._rings.items()},
+                "unsent": self._dropped,
+            }
+        )
+        self._try("stats", NodeStats(0, now, self.name, body))

@@ -1,0 +1,1 @@
+"""Rules of talk: floor, prompt, knowledge, guardrails, memory, tools."""

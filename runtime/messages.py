@@ -1,0 +1,318 @@
+"""The vocabulary of the bus: every message that crosses between processes, and nothing else.
+
+Each message carries `turn`, the epoch of the conversation (law 2: work of an older turn is dropped), and `t_ns`, CLOCK_MONOTONIC in
+nanoseconds of the event it reports. Messages are msgspec array-like structs: fields are only ever appended, with a default.
+
+Sample indices are absolute: the n-th sample ever written to the `mic` ring (16 kHz) or the `speech` ring (`VOICE_RATE`).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+__all__ = [
+    "MIC_RATE",
+    "VOICE_RATE",
+    "Activity",
+    "ActivityKind",
+    "Ask",
+    "Floor",
+    "Heard",
+    "HeardKind",
+    "InputKind",
+    "Mark",
+    "Message",
+    "MicTick",
+    "NodeEvent",
+    "NodeState",
+    "NodeStats",
+    "Notice",
+    "Phoneme",
+    "Playhead",
+    "Posture",
+    "Reply",
+    "Say",
+    "Session",
+    "Sound",
+    "SoundAction",
+    "Speech",
+    "SpokenWord",
+    "Transcript",
+    "VisitorInput",
+    "Word",
+]
+
+MIC_RATE = 16_000
+"""Samples per second of the microphone ring."""
+VOICE_RATE = 22_050
+"""Samples per second of the speech ring: espeak-ng's and Piper's own rate, so that neither is resampled."""
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Base of all messages: the turn it belongs to and when the event happened (ns, CLOCK_MONOTONIC)."""
+
+    turn: int
+    t_ns: int
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Base of parts that only travel inside a message."""
+
+
+# --- hearing ------------------------------------------------------------------------------------------------------------
+
+
+class MicTick(Message):
+    """`mic`: samples up to `index` are in the ring. `live` is False while there is no microphone (denied, unplugged, page closed)."""
+
+    index: int
+    live: bool = True
+
+
+class ActivityKind(str, Enum):
+    """What the listener noticed."""
+
+    ONSET = "onset"  # somebody began to speak
+    SILENCE = "silence"  # the voice went quiet; more may come
+    JUDGED = "judged"  # end-of-turn model has spoken about the silence running now
+    RESUMED = "resumed"  # the same person goes on after a silence
+    LEVEL = "level"  # ten times a second while someone speaks: level and length so far
+
+
+class Activity(Message):
+    """`activity`: the listener's view of the visitor's voice, from voice activity and end-of-turn models."""
+
+    kind: ActivityKind
+    onset: int  # mic index at which the utterance began
+    index: int  # mic index of the last speech sample (ONSET: same as onset)
+    speech_ms: float = 0.0  # voiced time since the onset
+    pause_ms: float = 0.0  # running silence
+    complete: float = -1.0  # P(turn complete); -1 where it was not judged
+    probability: float = 0.0  # voice activity at this moment
+    level_db: float = -100.0  # dBFS, RMS of the last 100 ms
+
+
+class Word(Record):
+    """A recognised word with its place in the mic ring (sample indices, -1 unknown)."""
+
+    text: str
+    start: int = -1
+    end: int = -1
+    confidence: float = 1.0
+
+
+class Transcript(Message):
+    """`words`: what the recogniser understands of the utterance that began at `onset`; `final` once it decoded the silence at its end."""
+
+    onset: int
+    index: int  # audio up to this mic index is in the text
+    text: str
+    final: bool = False
+    stable: int = 0  # the first so many characters will not change
+    confidence: float = 0.0  # 0..1
+    words: tuple[Word, ...] = ()
+
+
+# --- the floor ------------------------------------------------------------------------------------------------------------
+
+
+class Posture(str, Enum):
+    """Who has the floor, as the face shows it."""
+
+    IDLE = "idle"
+    ATTENTIVE = "attentive"
+    LISTENING = "listening"
+    THINKING = "thinking"
+    SPEAKING = "speaking"
+
+
+class Session(str, Enum):
+    """Where a visit stands."""
+
+    ATTRACT = "attract"
+    ENGAGED = "engaged"
+    STILL_THERE = "still_there"
+
+
+class Floor(Message):
+    """`floor`: the conductor's state; published on every change and once a second, so that a restarted reader catches up.
+
+    `turn` is the current epoch: work of any lower turn is dropped by every stage. Speech of turn `granted` may be heard (a reply is
+    prepared on speculation before it is granted). A new `visit` number means: forget everything of the visit before.
+    """
+
+    posture: Posture
+    session: Session
+    visit: int
+    granted: int  # the turn that may sound; 0: none
+    wipe_in_ms: int = -1  # countdown while STILL_THERE
+    reason: str = ""
+
+
+class Ask(Message):
+    """`ask`: answer this. Speculative ones may be superseded; dialogue state is kept only once the floor grants the turn."""
+
+    text: str
+    visit: int
+    source: str = "speech"  # speech | typed | touch
+    confidence: float = 1.0
+    speculative: bool = False
+
+
+class Reply(Message):
+    """`reply`: one clause of the answer to turn `turn`, in order of `seq`; the one with `last` ends it (its text may be empty)."""
+
+    seq: int
+    text: str
+    last: bool
+    kind: str = "answer"  # answer | question | confirm | filler | farewell
+    expects: str = ""  # what was asked for, e.g. a slot name or "confirm": biases recogniser and end of turn
+    card: str = ""  # JSON for the page, e.g. the order as understood so far; "" none
+
+
+class Say(Message):
+    """`say`: speak this text as part of turn `turn` (greetings, repeats after a crash); same order and end marks as `Reply`."""
+
+    seq: int
+    text: str
+    last: bool
+
+
+# --- the voice ------------------------------------------------------------------------------------------------------------
+
+
+class Phoneme(Record):
+    """An IPA phoneme (empty: pause) with its samples in the speech ring."""
+
+    symbol: str
+    start: int
+    end: int
+
+
+class SpokenWord(Record):
+    """A word of the reply and the speech-ring sample at which it begins."""
+
+    text: str
+    start: int
+
+
+class Speech(Message):
+    """`speech`: samples [start, start+samples) of the speech ring are one clause of turn `turn`. Clauses of a turn follow each other in
+    the ring without a gap; `last` marks the end of the turn (samples may be 0)."""
+
+    seq: int
+    start: int
+    samples: int
+    text: str
+    last: bool
+    phonemes: tuple[Phoneme, ...] = ()
+    words: tuple[SpokenWord, ...] = ()
+
+
+class SoundAction(str, Enum):
+    """What the stage shall do with the voice."""
+
+    DUCK = "duck"
+    RESUME = "resume"  # back to full level
+    STOP = "stop"  # silent at once; drop all of turns < `turn`
+
+
+class Sound(Message):
+    """`sound`: conductor → stage. (The stage ducks on an ONSET by itself; STOP and RESUME are the conductor's.)"""
+
+    action: SoundAction
+
+
+class Playhead(Message):
+    """`playhead`: at `t_ns` the loudspeaker is at `index` of the speech ring (may be a near future: start of play is announced)."""
+
+    index: int
+    playing: bool
+    gain: float = 1.0
+    page: bool = False  # a page plays; else the virtual sink
+
+
+class HeardKind(str, Enum):
+    """What became of a turn's speech."""
+
+    STARTED = "started"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+
+
+class Heard(Message):
+    """`heard`: what the loudspeaker really played (law 3). `text` holds the words that began before it stopped."""
+
+    kind: HeardKind
+    index: int
+    text: str = ""
+
+
+# --- the visitor at the page ----------------------------------------------------------------------------------------------
+
+
+class InputKind(str, Enum):
+    """What a visitor did at the page."""
+
+    TYPED = "typed"  # text: the sentence
+    TOUCH = "touch"  # text: the suggestion touched
+    STOP = "stop"
+    START_OVER = "start_over"
+    CALL_STAFF = "call_staff"
+    STAY = "stay"  # "I am still here"
+    PRESENCE = "presence"  # text: "here" or "gone"
+    PAGE = "page"  # text: "open" or "closed"
+    MIC = "mic"  # text: "on", "denied", "unplugged", "off"
+    LANGUAGE = "language"  # text: BCP 47 tag
+
+
+class VisitorInput(Message):
+    """`visitor`: touch and keyboard, as the page reports them."""
+
+    kind: InputKind
+    text: str = ""
+
+
+class Notice(Message):
+    """`notice`: one line for the person in front of the kiosk or for the technician; shown by the page, kept by health."""
+
+    code: str  # e.g. "mic-unplugged"; the same code replaces an older line, empty text clears it
+    text: str
+    audience: str = "technician"  # technician | visitor
+
+
+# --- the house ------------------------------------------------------------------------------------------------------------
+
+
+class NodeState(str, Enum):
+    """Life of a node as the supervisor sees it."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DOWN = "down"
+    GIVEN_UP = "given_up"
+
+
+class NodeEvent(Message):
+    """`nodes`: a node changed its state (turn is 0)."""
+
+    node: str
+    state: NodeState
+    restarts: int = 0
+    reason: str = ""
+
+
+class Mark(Message):
+    """`marks`: stage `stage` of turn `turn` happened at `t_ns`; health makes the turn records of these (law 8). Never any text of a visit."""
+
+    stage: str
+    value: float = 0.0
+
+
+class NodeStats(Message):
+    """`stats`: the counters of one node's rings and links, as JSON, once a second."""
+
+    node: str
+    body: bytes

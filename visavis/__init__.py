@@ -1,0 +1,1 @@
+"""The command: imports everything, imported by nothing."""
