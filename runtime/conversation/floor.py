@@ -1,0 +1,387 @@
+"""The floor: who speaks, who listens, and when that changes. Rules only: `decide(rules, state, event, now) → (state, actions)`.
+
+    idle ──presence, voice, touch──► attentive ──voice──► listening ──end of turn──► thinking ──sound──► speaking ──end──► attentive
+                                                              ▲                                            │
+                                                              └──────────── interruption ──────────────────┘
+
+An answer is prepared on speculation as soon as the words of a silence are final, under a turn number of its own; it is heard only when
+`Floor.granted` reaches that number. If the visitor goes on, the number rises and every stage drops the old work (law 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from runtime.conversation.interruption import Overlap, OverlapRules, judge_overlap, tokens
+from runtime.messages import (
+    Activity,
+    ActivityKind,
+    Ask,
+    Floor,
+    Heard,
+    HeardKind,
+    InputKind,
+    Posture,
+    Reply,
+    Say,
+    Session,
+    Sound,
+    SoundAction,
+    Speech,
+    Transcript,
+    VisitorInput,
+)
+
+__all__ = ["Action", "Back", "Barge", "Clause", "Event", "FloorRules", "FloorState", "Tick", "Utterance", "decide", "floor_of"]
+
+MS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class FloorRules:
+    """The parameters; times in milliseconds. `endpoint_wait_ms(complete, speech_ms, longest_pause_ms)` counts from the end of speech."""
+
+    endpoint_wait_ms: Callable[[float, float, float], float]
+    overlap: OverlapRules = field(default_factory=OverlapRules)
+    final_grace_ms: float = 700.0  # how long a due answer waits for the recogniser's final words
+    continue_ms: float = 1500.0  # speech this soon after an unheard grant continues the sentence
+    resume_ms: float = 1500.0  # a ducked avatar without a decision goes on after this
+    thinking_limit_ms: float = 6000.0
+    still_there_ms: float = 30_000.0
+    wipe_ms: float = 20_000.0
+    gone_ms: float = 8_000.0  # the wipe's countdown after the visitor was seen leaving
+    sorry: str = "Sorry, I lost my thread. Could you say that again?"
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """What the visitor is saying."""
+
+    onset: int
+    voiced: bool = True  # sounding right now
+    text: str = ""
+    final: bool = False
+    confidence: float = 0.0
+    speech_ms: float = 0.0
+    complete: float = -1.0
+    silent_ns: int = 0  # when the voice went quiet
+    longest_pause_ms: float = 0.0
+    carried: str = ""  # words of a turn that was granted too early
+
+
+@dataclass(frozen=True, slots=True)
+class Barge:
+    """Speech over the avatar's voice that is not judged yet."""
+
+    since_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """A clause of the running reply and where its sound lies in the speech ring (-1: not synthesised yet)."""
+
+    seq: int
+    text: str
+    last: bool
+    start: int = -1
+    end: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class FloorState:
+    """Everything the conductor knows; small enough to be checkpointed after each event."""
+
+    turn: int = 1
+    granted: int = 0
+    visit: int = 1
+    posture: Posture = Posture.IDLE
+    session: Session = Session.ATTRACT
+    utterance: Utterance | None = None
+    barge: Barge | None = None
+    asked: Ask | None = None  # the question that turn `turn` answers
+    clauses: tuple[Clause, ...] = ()
+    expects: str = ""
+    granted_ns: int = 0
+    active_ns: int = 0  # last sign of the visitor, or end of the avatar's speech
+    countdown_ns: int = 0  # when the visit is wiped; 0: no countdown
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """A node came back after it was down; `index` is the last heard position in the speech ring."""
+
+    node: str
+    index: int = 0
+
+
+Event = Activity | Transcript | Reply | Speech | Heard | VisitorInput | Tick | Back
+Action = Ask | Say | Sound
+Step = tuple[FloorState, tuple[Action, ...]]
+
+
+def floor_of(rules: FloorRules, state: FloorState, now_ns: int) -> Floor:
+    """The message that tells the others."""
+    left = max(0, round((state.countdown_ns - now_ns) / MS)) if state.countdown_ns else -1
+    return Floor(state.turn, now_ns, state.posture, state.session, state.visit, state.granted, left, state.reason)
+
+
+def decide(rules: FloorRules, state: FloorState, event: Event, now_ns: int) -> Step:
+    """The next state and what to do. `now_ns`: CLOCK_MONOTONIC."""
+    if isinstance(event, Activity):
+        return _activity(rules, state, event, now_ns)
+    if isinstance(event, Transcript):
+        return _transcript(rules, state, event, now_ns)
+    if isinstance(event, Heard):
+        return _heard(state, event, now_ns)
+    if isinstance(event, Reply):
+        return _reply(state, event)
+    if isinstance(event, Speech):
+        return _speech(state, event)
+    if isinstance(event, VisitorInput):
+        return _input(rules, state, event, now_ns)
+    if isinstance(event, Back):
+        return _back(state, event, now_ns)
+    return _tick(rules, state, now_ns)
+
+
+# --- the visitor's voice
+
+
+def _activity(rules: FloorRules, state: FloorState, event: Activity, now_ns: int) -> Step:
+    if event.kind is ActivityKind.ONSET:
+        return _onset(rules, state, event, now_ns)
+    said = state.utterance
+    if said is None or event.onset != said.onset:
+        return state, ()
+    if event.kind is ActivityKind.RESUMED:
+        pause_ms = max(said.longest_pause_ms, event.pause_ms)
+        said = replace(said, voiced=True, final=False, complete=-1.0, silent_ns=0, longest_pause_ms=pause_ms)
+        if state.barge:
+            return replace(state, utterance=said), ()
+        return replace(_next_turn(state), posture=Posture.LISTENING, utterance=said, reason="goes on"), ()
+    said = replace(said, speech_ms=max(said.speech_ms, event.speech_ms))
+    if event.kind is ActivityKind.LEVEL:
+        return _overlap(rules, replace(state, utterance=said, active_ns=now_ns), now_ns)
+    silent_ns = said.silent_ns or event.t_ns - round(event.pause_ms * MS)
+    complete = event.complete if event.kind is ActivityKind.JUDGED else said.complete
+    state = replace(state, utterance=replace(said, voiced=False, silent_ns=silent_ns, complete=complete), active_ns=now_ns)
+    return _overlap(rules, state, now_ns) if state.barge else _tick(rules, state, now_ns)
+
+
+def _onset(rules: FloorRules, state: FloorState, event: Activity, now_ns: int) -> Step:
+    said = Utterance(onset=event.onset, speech_ms=event.speech_ms)
+    # A voice alone does not begin a visit: in a shop there is always one. Words do (`_ask`).
+    session = Session.ENGAGED if _in_visit(state) else state.session
+    woken = replace(state, session=session, active_ns=now_ns, countdown_ns=0, utterance=said)
+    if state.posture is Posture.SPEAKING:
+        return replace(woken, barge=Barge(now_ns), reason="voice over the avatar"), ()
+    if state.posture is Posture.THINKING and state.asked and now_ns - state.granted_ns < rules.continue_ms * MS:
+        # Granted too early: nothing has sounded yet, so what follows belongs to the same sentence.
+        said = replace(said, carried=state.asked.text if state.asked.source == "speech" else "")
+    return replace(_next_turn(woken), posture=Posture.LISTENING, utterance=said, barge=None, reason="voice"), ()
+
+
+def _transcript(rules: FloorRules, state: FloorState, event: Transcript, now_ns: int) -> Step:
+    said = state.utterance
+    if said is None or event.onset != said.onset:
+        return state, ()
+    said = replace(said, text=event.text, final=event.final and not said.voiced, confidence=event.confidence)
+    state = replace(state, utterance=said)
+    if state.barge:
+        return _overlap(rules, state, now_ns)
+    if said.final and state.posture is Posture.LISTENING:
+        state, actions = _ask(state, said, now_ns)
+        after, more = _tick(rules, state, now_ns)
+        return after, actions + more
+    return state, ()
+
+
+def _ask(state: FloorState, said: Utterance, now_ns: int) -> Step:
+    """Have the answer prepared; it is heard only if the visitor does not go on."""
+    text = " ".join(part for part in (said.carried, said.text) if part)
+    if not text or (state.asked and state.asked.text == text and state.asked.turn == state.turn):
+        return state, ()
+    turn = state.turn + 1
+    ask = Ask(turn, now_ns, text, state.visit, "speech", said.confidence, speculative=True)
+    return replace(state, turn=turn, asked=ask, clauses=(), expects="", session=Session.ENGAGED), (ask,)
+
+
+def _overlap(rules: FloorRules, state: FloorState, now_ns: int) -> Step:
+    said = state.utterance
+    if not state.barge or said is None:
+        return state, ()
+    spoken = {word for clause in state.clauses for word in tokens(clause.text)}
+    ended = not said.voiced and said.final
+    verdict = judge_overlap(rules.overlap, said.text, said.speech_ms, spoken=spoken, question_open=bool(state.expects), ended=ended)
+    if verdict is Overlap.INTERRUPTION:
+        return _interrupt(rules, state, now_ns, "interrupted")
+    timed_out = now_ns - state.barge.since_ns > rules.resume_ms * MS
+    if ended or (timed_out and not said.voiced):
+        return replace(state, barge=None, utterance=None, reason=verdict.value), (Sound(state.turn, now_ns, SoundAction.RESUME),)
+    return state, ()
+
+
+def _interrupt(rules: FloorRules, state: FloorState, now_ns: int, reason: str) -> Step:
+    state = replace(_next_turn(state), posture=Posture.LISTENING, barge=None, reason=reason)
+    stop = Sound(state.turn, now_ns, SoundAction.STOP)
+    said = state.utterance
+    if said and said.final:  # the words were complete before the verdict: answer them
+        state, actions = _ask(state, said, now_ns)
+        after, more = _tick(rules, state, now_ns)
+        return after, (stop, *actions, *more)
+    return state, (stop,)
+
+
+# --- the avatar's answer
+
+
+def _reply(state: FloorState, event: Reply) -> Step:
+    if event.turn != state.turn:
+        return state, ()
+    clause = Clause(event.seq, event.text, event.last)
+    state = replace(state, clauses=(*state.clauses, clause), expects=event.expects or state.expects)
+    return (_unanswered(state) if state.granted == state.turn else state), ()
+
+
+def _unanswered(state: FloorState) -> FloorState:
+    """Back to rest where the whole reply is empty: what was heard was not meant for us."""
+    if state.clauses and state.clauses[-1].last and not any(clause.text for clause in state.clauses):
+        return replace(state, posture=_rest(state.session), asked=None, reason="not for us")
+    return state
+
+
+def _speech(state: FloorState, event: Speech) -> Step:
+    if event.turn != state.turn:
+        return state, ()
+    clauses = tuple(
+        replace(clause, start=event.start, end=event.start + event.samples) if clause.seq == event.seq else clause for clause in state.clauses
+    )
+    return replace(state, clauses=clauses), ()
+
+
+def _heard(state: FloorState, event: Heard, now_ns: int) -> Step:
+    if event.turn != state.turn:
+        return state, ()
+    if event.kind is HeardKind.STARTED:
+        return replace(state, posture=Posture.SPEAKING, active_ns=now_ns, utterance=None, reason="sound"), ()
+    state = replace(state, active_ns=now_ns, granted_ns=0)
+    if state.barge:  # spoke to its end under the visitor's voice: what they say is now an ordinary utterance
+        return replace(_next_turn(state), posture=Posture.LISTENING, barge=None, reason="finished under a voice"), ()
+    return replace(state, posture=Posture.ATTENTIVE, utterance=None, reason="finished"), ()
+
+
+def _back(state: FloorState, event: Back, now_ns: int) -> Step:
+    """A node died under the conversation and is here again: repeat what was lost with it, under a new turn."""
+    if state.posture not in (Posture.THINKING, Posture.SPEAKING):
+        return state, ()
+    if event.node == "dialogue" and not any(clause.last for clause in state.clauses) and state.asked:
+        again = replace(_next_turn(state), asked=state.asked, posture=Posture.THINKING, granted_ns=now_ns, reason="asked again")
+        ask = Ask(again.turn, now_ns, state.asked.text, state.visit, state.asked.source, state.asked.confidence)
+        return replace(again, granted=again.turn, asked=ask), (ask,)
+    if event.node not in ("voice", "stage") or not state.clauses:
+        return state, ()
+    rest = [clause for clause in state.clauses if clause.end < 0 or clause.end > event.index]
+    again = replace(_next_turn(state), asked=state.asked, posture=Posture.THINKING, granted_ns=now_ns, reason="said again")
+    says = tuple(Say(again.turn, now_ns, seq, clause.text, clause.last) for seq, clause in enumerate(rest))
+    clauses = tuple(Clause(say.seq, say.text, say.last) for say in says)
+    return replace(again, granted=again.turn, clauses=clauses, expects=state.expects), says
+
+
+# --- touch and keyboard
+
+
+def _input(rules: FloorRules, state: FloorState, event: VisitorInput, now_ns: int) -> Step:
+    if event.kind in (InputKind.TYPED, InputKind.TOUCH):
+        woken = replace(_next_turn(state), session=Session.ENGAGED, active_ns=now_ns, countdown_ns=0, utterance=None, barge=None)
+        source = "typed" if event.kind is InputKind.TYPED else "touch"
+        ask = Ask(woken.turn, now_ns, event.text, woken.visit, source)
+        asked = replace(woken, posture=Posture.THINKING, granted=woken.turn, granted_ns=now_ns, asked=ask, reason=source)
+        return asked, (Sound(woken.turn, now_ns, SoundAction.STOP), ask)
+    if event.kind is InputKind.STOP:
+        quiet = replace(_next_turn(state), posture=_rest(state.session), utterance=None, barge=None, active_ns=now_ns, reason="stop")
+        return quiet, (Sound(quiet.turn, now_ns, SoundAction.STOP),)
+    if event.kind is InputKind.START_OVER:
+        return _wipe(state, now_ns, "start over")
+    if event.kind is InputKind.PRESENCE and event.text == "gone":
+        return (replace(state, countdown_ns=now_ns + round(rules.gone_ms * MS), session=Session.STILL_THERE), ()) if _in_visit(state) else (state, ())
+    if event.kind in (InputKind.STAY, InputKind.PRESENCE, InputKind.LANGUAGE, InputKind.CALL_STAFF):
+        posture = Posture.ATTENTIVE if state.posture is Posture.IDLE else state.posture
+        return replace(state, session=Session.ENGAGED, posture=posture, active_ns=now_ns, countdown_ns=0, reason=event.kind.value), ()
+    return state, ()
+
+
+# --- time
+
+
+def _tick(rules: FloorRules, state: FloorState, now_ns: int) -> Step:
+    if state.barge:
+        return _overlap(rules, state, now_ns)
+    if state.posture is Posture.LISTENING:
+        return _end_of_turn(rules, state, now_ns)
+    if state.posture is Posture.THINKING and now_ns - state.granted_ns > rules.thinking_limit_ms * MS:
+        return _give_up(rules, state, now_ns)
+    return _patience(rules, state, now_ns)
+
+
+def _end_of_turn(rules: FloorRules, state: FloorState, now_ns: int) -> Step:
+    said = state.utterance
+    if said is None:
+        return replace(state, posture=_rest(state.session)), ()
+    if said.voiced or not said.silent_ns:
+        return state, ()
+    waited_ms = (now_ns - said.silent_ns) / MS
+    wait_ms = rules.endpoint_wait_ms(max(said.complete, 0.0), said.speech_ms, said.longest_pause_ms)
+    if waited_ms < wait_ms or (not said.final and waited_ms < wait_ms + rules.final_grace_ms):
+        return state, ()
+    state, actions = _ask(state, said, now_ns)  # nothing to do where the final words have already asked
+    if state.asked is None or state.asked.turn != state.turn:
+        return replace(state, posture=_rest(state.session), utterance=None, reason="no words"), actions
+    granted = replace(state, posture=Posture.THINKING, granted=state.turn, granted_ns=now_ns, utterance=None, reason="end of turn")
+    return _unanswered(granted), actions
+
+
+def _give_up(rules: FloorRules, state: FloorState, now_ns: int) -> Step:
+    if state.asked and state.asked.text == rules.sorry:  # not even that could be said: wait for the visitor
+        return replace(_next_turn(state), posture=_rest(state.session), reason="no voice"), ()
+    again = replace(_next_turn(state), posture=Posture.THINKING, granted_ns=now_ns, active_ns=now_ns, reason="no answer in time")
+    asked = Ask(again.turn, now_ns, rules.sorry, state.visit, "touch")
+    return (
+        replace(again, granted=again.turn, asked=asked, clauses=(Clause(0, rules.sorry, last=True),)),
+        (Say(again.turn, now_ns, 0, rules.sorry, last=True),),
+    )
+
+
+def _patience(rules: FloorRules, state: FloorState, now_ns: int) -> Step:
+    """Nobody says anything: ask whether they are still there, then forget the visit."""
+    if not _in_visit(state) or state.posture is not Posture.ATTENTIVE:
+        return state, ()
+    if state.countdown_ns:
+        return _wipe(state, now_ns, "left") if now_ns >= state.countdown_ns else (state, ())
+    if now_ns - state.active_ns < rules.still_there_ms * MS:
+        return state, ()
+    return replace(state, session=Session.STILL_THERE, countdown_ns=now_ns + round(rules.wipe_ms * MS), reason="still there?"), ()
+
+
+def _wipe(state: FloorState, now_ns: int, reason: str) -> Step:
+    """The visit is over: a new number tells every node to forget (law 7)."""
+    fresh = FloorState(turn=state.turn + 1, visit=state.visit + 1, active_ns=now_ns, reason=reason)
+    return fresh, (Sound(fresh.turn, now_ns, SoundAction.STOP),)
+
+
+def _next_turn(state: FloorState) -> FloorState:
+    return replace(state, turn=state.turn + 1, asked=None, clauses=(), expects="")
+
+
+def _in_visit(state: FloorState) -> bool:
+    return state.session is not Session.ATTRACT
+
+
+def _rest(session: Session) -> Posture:
+    return Posture.IDLE if session is Session.ATTRACT else Posture.ATTENTIVE

@@ -1,0 +1,74 @@
+"""Is what the visitor says over the avatar's voice an interruption? Words against backchannels, echo and noise."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+
+__all__ = ["GRUNTS", "Overlap", "OverlapRules", "judge_overlap", "tokens"]
+
+GRUNTS = frozenset("ah ahem eh er erm ha haha hm hmm huh mhm mm mmm oh ooh uh uhuh um wow".split())
+"""Sounds that hold no floor whatever was asked; "yes" is a backchannel only while no question is open."""
+
+_WORD = re.compile(r"[a-z0-9']+")
+
+
+class Overlap(Enum):
+    """What speech over the avatar's voice is, as far as can be told now."""
+
+    UNSURE = "unsure"
+    BACKCHANNEL = "backchannel"
+    ECHO = "echo"
+    INTERRUPTION = "interruption"
+
+
+@dataclass(frozen=True, slots=True)
+class OverlapRules:
+    """Word lists come from the pack; times in milliseconds of voiced speech."""
+
+    backchannels: frozenset[str] = frozenset({"okay", "ok", "yes", "yeah", "yep", "right", "sure", "good", "great", "i", "see"})
+    stop_words: frozenset[str] = frozenset({"stop", "wait", "no", "quiet", "enough", "cancel", "excuse", "hold", "hey", "actually"})
+    long_word: int = 4  # letters: shorter words are what a recogniser makes of coughs
+    word_ms: float = 240.0  # voiced time that makes one long word, or a stop word, believable
+    words_ms: float = 320.0  # … two words
+    sustained_ms: float = 650.0  # voiced time that needs no words
+    confidence: float = 0.0
+    grunts: frozenset[str] = field(default=GRUNTS)
+
+
+def tokens(text: str) -> tuple[str, ...]:
+    """Lower-case words of `text`, without punctuation: "Mm-hm." gives ("mm", "hm")."""
+    return tuple(_WORD.findall(text.lower()))
+
+
+def judge_overlap(rules: OverlapRules, text: str, voiced_ms: float, *, spoken: Iterable[str], question_open: bool, ended: bool) -> Overlap:
+    """Judge speech of `voiced_ms` understood as `text` while the avatar says `spoken` (its words so far and the next few).
+
+    `question_open`: the avatar is asking something, so "yes" answers it. `ended`: the speech is over and `text` is final.
+    """
+    words = tokens(text)
+    allowed = rules.grunts if question_open else rules.grunts | rules.backchannels
+    said = set(spoken)
+    foreign = [word for word in words if word not in said]
+    content = [word for word in foreign if word not in allowed]
+    if any(word in rules.stop_words for word in foreign) and voiced_ms >= rules.word_ms:
+        return Overlap.INTERRUPTION
+    if content and _believable(rules, content, voiced_ms):
+        return Overlap.INTERRUPTION
+    if words and not content:
+        if not foreign:
+            return Overlap.ECHO
+        return Overlap.BACKCHANNEL if ended or voiced_ms < rules.sustained_ms else Overlap.UNSURE
+    if not words and not ended and voiced_ms >= rules.sustained_ms:
+        return Overlap.INTERRUPTION
+    return Overlap.BACKCHANNEL if ended else Overlap.UNSURE
+
+
+def _believable(rules: OverlapRules, content: list[str], voiced_ms: float) -> bool:
+    if voiced_ms >= rules.sustained_ms:
+        return True
+    if len(content) >= 2 and voiced_ms >= rules.words_ms:
+        return True
+    return any(len(word) >= rules.long_word for word in content) and voiced_ms >= rules.word_ms

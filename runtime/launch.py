@@ -1,0 +1,64 @@
+"""How a node's process begins: `python -m runtime.launch FD`, where FD holds the Bootstrap that the supervisor wrote.
+
+Everything before the node's own `main(ctx)` is here: the life-line (if the supervisor dies, so does the node), the stack dump on
+SIGUSR1, logging, signals, and the one place where an unexpected exception is caught, logged and turned into an exit status.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import importlib
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+
+import msgspec
+
+from runtime import topology
+from runtime.context import Bootstrap, Context
+from runtime.supervision import CANNOT_WORK_HERE
+
+__all__ = ["main"]
+
+ORPHANED = 70
+_PR_SET_NAME = 15
+
+
+def main(fd: int) -> int:
+    """Run the node described by the Bootstrap in `fd`; returns its exit status."""
+    with os.fdopen(fd, "rb") as source:
+        source.seek(0)
+        boot = msgspec.json.decode(source.read(), type=Bootstrap)
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, f"vv-{boot.name}".encode(), 0, 0, 0)
+    threading.Thread(target=_watch_lifeline, args=(boot,), name="lifeline", daemon=True).start()
+    logging.basicConfig(level=boot.options.get("log_level", "WARNING"), format="%(name)s: %(message)s", stream=sys.stderr)
+    ctx = Context(boot)
+    ctx.handle_signals()
+    try:
+        importlib.import_module(topology.node(boot.name).module).main(ctx)
+    except Exception as error:
+        if type(error).__name__ in {"ConfigError", "PackError", "ModelError", "EngineMissing"}:
+            ctx.log.error("%s", error)  # noqa: TRY400 - a person's mistake gets one line, no traceback
+            return CANNOT_WORK_HERE
+        ctx.log.exception("unexpected error, the supervisor restarts this node")
+        return 1
+    finally:
+        ctx.close()
+    return 0
+
+
+def _watch_lifeline(boot: Bootstrap) -> None:
+    """Block until the supervisor's end of the pipe is closed, by its exit or its death; then leave nothing behind."""
+    os.read(boot.lifeline, 1)
+    shutil.rmtree(boot.run_dir, ignore_errors=True)
+    os._exit(ORPHANED)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))
