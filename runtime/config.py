@@ -1,0 +1,203 @@
+"""kiosk.toml: what differs from box to box. Defaults stand here, in code; the file only names what is different.
+
+Also the only module that reads the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from runtime._strict import Mistakes, build, read_toml
+
+__all__ = [
+    "HOST",
+    "Config",
+    "ConfigError",
+    "Environment",
+    "Language",
+    "Log",
+    "Recognition",
+    "SessionTimes",
+    "StagePage",
+    "TurnTaking",
+    "Video",
+    "VoiceOut",
+    "environment",
+    "load",
+    "secret",
+]
+
+HOST = "127.0.0.1"
+"""The stage never listens anywhere else: what a visitor says must not be reachable from the shop's network."""
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Milliseconds = Annotated[int, Meta(ge=0, le=60_000)]
+Seconds = Annotated[float, Meta(gt=0, le=3600)]
+
+
+class ConfigError(Exception):
+    """kiosk.toml is wrong; the text has one line per mistake: file, key, what is wrong."""
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all tables of the file."""
+
+
+class StagePage(Section):
+    """`[stage]`: the page's server, on loopback only. Port 0 takes any free one."""
+
+    port: Port = 8088
+
+
+class VoiceOut(Section):
+    """`[voice]`: who speaks, and how fast (1.0 is the voice's own rate)."""
+
+    engine: Literal["auto", "piper", "espeak"] = "auto"
+    piper_model: Path | None = None
+    speaker: str = ""  # the engine's own name of a voice, "" its default
+    rate: Annotated[float, Meta(ge=0.5, le=2.0)] = 1.0
+    volume: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0
+
+
+class Recognition(Section):
+    """`[recognition]`: who listens for words."""
+
+    engine: Literal["auto", "vosk", "phones", "pocketsphinx"] = "auto"
+    model: Path | None = None
+
+
+class Language(Section):
+    """`[language]`: who thinks. `openai` is any server that speaks the OpenAI chat API; the key is read from the variable `api_key_env`."""
+
+    engine: Literal["auto", "grounded", "openai"] = "auto"
+    base_url: str = ""
+    model: str = ""
+    api_key_env: str = ""
+    timeout_s: Seconds = 8.0
+    max_tokens: Annotated[int, Meta(ge=16, le=4096)] = 160
+
+
+class TurnTaking(Section):
+    """`[turn]`: how long the kiosk waits after the last word, between sure (min) and unsure (max), and how interruptions are judged."""
+
+    min_wait_ms: Milliseconds = 250
+    max_wait_ms: Milliseconds = 1800
+    interrupt_ms: Milliseconds = 700  # so much speech over the avatar's stops it, whatever the words
+    resume_ms: Milliseconds = 1500  # ducked so long without words: back to full level
+
+
+class SessionTimes(Section):
+    """`[session]`: silence until "still there?", countdown until everything is wiped, absence until a visitor counts as gone."""
+
+    still_there_s: Seconds = 25.0
+    wipe_s: Seconds = 10.0
+    gone_s: Seconds = 8.0
+
+
+class Video(Section):
+    """`[video]`: what the renderer draws. `background` is a colour (#rrggbb) or a picture; empty: the pack's own."""
+
+    fps: Annotated[int, Meta(ge=5, le=60)] = 25
+    rung: str = "auto"
+    audio_lead_ms: Milliseconds = 80
+    background: str = ""
+
+
+class Log(Section):
+    """`[log]`: how much the nodes tell."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(Section):
+    """The whole file. Relative paths are relative to the file."""
+
+    pack_path: Path = _ROOT / "kiosk" / "packs" / "coffee-bar"
+    avatar_path: Path = _ROOT / "engines" / "avatars" / "stock"
+    stage: StagePage = StagePage()
+    voice: VoiceOut = VoiceOut()
+    recognition: Recognition = Recognition()
+    language: Language = Language()
+    turn: TurnTaking = TurnTaking()
+    session: SessionTimes = SessionTimes()
+    video: Video = Video()
+    log: Log = Log()
+
+
+class Environment(msgspec.Struct, frozen=True):
+    """The variables that Visavis knows, with their defaults."""
+
+    config: Path | None  # VISAVIS_CONFIG: kiosk.toml
+    shared: Path  # VISAVIS_SHARED: recordings and models for tests and benchmarks
+    models: Path | None  # VISAVIS_MODELS: mirror that the model store asks first
+    cache: Path  # VISAVIS_CACHE: downloaded models, compiled engines
+    run_dir: Path | None  # VISAVIS_RUN: where the sockets of a running kiosk live
+
+
+def load(path: Path | None) -> Config:
+    """The configuration in the file at `path`, or the defaults for None.
+
+    Raises:
+        ConfigError: with one line for every mistake in the file.
+    """
+    if path is None:
+        return Config()
+    mistakes = Mistakes()
+    base = path.resolve().parent
+    tables = read_toml(path, mistakes)
+    config = None
+    if tables is not None:
+        config = build(Config, tables, path.name, mistakes, lambda text: base / Path(text).expanduser())
+    if config is None:
+        raise ConfigError(str(mistakes))
+    _check(config, path.name, mistakes)
+    if mistakes:
+        raise ConfigError(str(mistakes))
+    return config
+
+
+def _check(config: Config, file: str, mistakes: Mistakes) -> None:
+    """What no single field can know."""
+    if config.turn.min_wait_ms > config.turn.max_wait_ms:
+        mistakes.add(file, "turn.min_wait_ms", f"{config.turn.min_wait_ms} is more than turn.max_wait_ms ({config.turn.max_wait_ms})")
+    if not (config.pack_path / "pack.toml").is_file():
+        mistakes.add(file, "pack_path", f"no experience pack there (no pack.toml in {config.pack_path})")
+    if config.language.engine == "openai" and not config.language.base_url:
+        mistakes.add(file, "language.base_url", "is missing: engine openai needs the server's address, e.g. http://127.0.0.1:8080/v1")
+    if config.language.base_url and not config.language.base_url.startswith(("http://", "https://")):
+        mistakes.add(file, "language.base_url", f"{config.language.base_url!r} is no http:// or https:// address")
+    if config.voice.engine == "piper" and config.voice.piper_model is None:
+        mistakes.add(file, "voice.piper_model", "is missing: engine piper needs a voice (.onnx)")
+    for key, model in (("voice.piper_model", config.voice.piper_model), ("recognition.model", config.recognition.model)):
+        if model is not None and not model.exists():
+            mistakes.add(file, key, f"no such file ({model})")
+
+
+def environment(environ: Mapping[str, str] | None = None) -> Environment:
+    """What the environment says; `environ` stands in for os.environ in tests."""
+    env = os.environ if environ is None else environ
+
+    def path(name: str) -> Path | None:
+        return Path(env[name]).expanduser() if env.get(name) else None
+
+    cache_home = path("XDG_CACHE_HOME") or Path(env.get("HOME", "/")) / ".cache"
+    return Environment(
+        config=path("VISAVIS_CONFIG"),
+        shared=path("VISAVIS_SHARED") or _ROOT.parent / "shared",
+        models=path("VISAVIS_MODELS"),
+        cache=path("VISAVIS_CACHE") or cache_home / "visavis",
+        run_dir=path("VISAVIS_RUN"),
+    )
+
+
+def secret(name: str, environ: Mapping[str, str] | None = None) -> str:
+    """The value of the variable `name` (an API key); "" where it is not set. Never logged, never in a Config."""
+    return (os.environ if environ is None else environ).get(name, "") if name else ""
