@@ -1,0 +1,169 @@
+"""A reader of a frame ring."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Literal
+
+from runtime.bus._fence import fence
+from runtime.bus._frames import (
+    C_BEAT,
+    C_LEASED,
+    C_PINNED_AT,
+    C_PINS,
+    C_SEQ,
+    C_SKIPPED,
+    C_STALE,
+    VERSION,
+    W_BEAT,
+    W_EPOCH,
+    FrameDescriptor,
+    FrameRingSpec,
+    Layout,
+)
+from runtime.bus._memory import Bytes, Mapping, RingFds
+from runtime.bus._stats import RingStats
+from runtime.bus.errors import LinkError, StaleFrame
+
+__all__ = ["FrameReader", "Lease"]
+
+
+class FrameReader:
+    """Looks at frames in place, as consumer `consumer` of the spec. One per consumer, used by one thread.
+
+    Raises:
+        ValueError: the spec does not name this consumer.
+        BusError: the ring was made for another spec.
+    """
+
+    def __init__(self, spec: FrameRingSpec, fds: RingFds, consumer: str, *, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._layout = Layout(spec)
+        self._line = self._layout.consumer(consumer)
+        self._ring = Mapping(spec.name, spec, fds, self._layout.data_bytes, write=False)
+        self._words = self._ring.words
+        self._clock = clock
+        self._views: dict[tuple[int, int, int], Bytes] = {}
+        self._leases: list[tuple[int, int]] = []  # slot, since: the open leases, oldest first
+        self._peak_ns = 0
+        self._release_pins()  # of a life before that the supervisor has not cleared
+
+    def lease(self, descriptor: FrameDescriptor) -> Lease:
+        """A context manager that holds the frame and gives a read-only array of the shape that `FrameWriter.begin` gave.
+
+        The array is good until the block ends; copy what is needed longer. Leases of different frames may overlap.
+
+        Raises (both on entry and on leaving the block):
+            StaleFrame: the frame is gone, or was rewritten under us: throw away what was made of it.
+            LinkError: the descriptor is not one of this ring.
+        """
+        return Lease(self, descriptor)
+
+    def _enter(self, descriptor: FrameDescriptor, since: int) -> Bytes:
+        slot, words = descriptor.slot, self._words
+        view = self._view(descriptor)
+        self._leases.append((slot, since))
+        self._publish_pins()
+        fence()  # now the writer either sees the pin, or we see its 0
+        if words[self._layout.generation(slot)] != descriptor.seq or words[W_EPOCH] != descriptor.epoch:
+            self._leave(descriptor, since)
+            words[self._line + C_STALE] += 1
+            raise StaleFrame(f"frame {descriptor.seq} of ring {self._layout.spec.name!r} is gone from slot {slot}")
+        self._count(descriptor.seq, since)
+        return view
+
+    def _exit(self, descriptor: FrameDescriptor, since: int) -> bool:
+        """Gives the slot back; False if it was rewritten meanwhile."""
+        fence()  # our last look at the pixels before this look at the generation
+        intact = bool(self._words[self._layout.generation(descriptor.slot)] == descriptor.seq)
+        self._leave(descriptor, since)
+        self._peak_ns = max(self._peak_ns, self._clock() - since)
+        if not intact:
+            self._words[self._line + C_STALE] += 1
+        return intact
+
+    def _leave(self, descriptor: FrameDescriptor, since: int) -> None:
+        self._leases.remove((descriptor.slot, since))
+        self._publish_pins()
+
+    def _publish_pins(self) -> None:
+        pins = 0
+        for slot, _ in self._leases:
+            pins |= 1 << slot
+        self._words[self._line + C_PINNED_AT] = self._leases[0][1] if self._leases else 0
+        self._words[self._line + C_PINS] = pins
+
+    def _view(self, descriptor: FrameDescriptor) -> Bytes:
+        key = (descriptor.slot, descriptor.width, descriptor.height)
+        view = self._views.get(key)
+        if view is None:
+            where = f"ring {self._layout.spec.name!r}"
+            if not 0 <= descriptor.slot < self._layout.slots or descriptor.version < VERSION:
+                raise LinkError(f"{where}: the descriptor names slot {descriptor.slot}, version {descriptor.version}")
+            try:
+                view = self._layout.view(self._ring.bytes, *key)
+            except ValueError as error:
+                raise LinkError(f"{where}: {error}") from error
+            self._views[key] = view
+        if descriptor.format != self._layout.spec.format or descriptor.nbytes != view.nbytes:
+            raise LinkError(f"ring {self._layout.spec.name!r}: the descriptor is of another format or size")
+        return view
+
+    def _count(self, seq: int, now_ns: int) -> None:
+        words, line = self._words, self._line
+        last = words[line + C_SEQ]
+        if seq > last:
+            # Frames before a consumer's first one are not its loss.
+            if last:
+                words[line + C_SKIPPED] += seq - last - 1
+            words[line + C_SEQ] = seq
+        words[line + C_LEASED] += 1
+        words[line + C_BEAT] = now_ns
+
+    def stats(self) -> RingStats:
+        """This consumer's counters: sent counts its leases, depth the open ones, peak the longest lease in ns."""
+        words, line = self._words, self._line
+        return RingStats(
+            name=self._layout.spec.name,
+            role="reader",
+            epoch=words[W_EPOCH],
+            depth=len(self._leases),
+            peak=self._peak_ns,
+            sent=words[line + C_LEASED],
+            dropped={"skipped": words[line + C_SKIPPED], "stale": words[line + C_STALE]},
+            oldest_lease_ns=self._clock() - self._leases[0][1] if self._leases else 0,
+            heartbeat_ns=words[W_BEAT],
+        )
+
+    def _release_pins(self) -> None:
+        self._leases.clear()
+        self._publish_pins()
+
+    def close(self) -> None:
+        """Gives back what is held and unmaps the ring; an array that is still held keeps its memory."""
+        self._release_pins()
+        self._views.clear()
+        self._ring.close()
+
+
+class Lease:
+    """One frame held for the length of a `with` block; made by `FrameReader.lease`."""
+
+    __slots__ = ("_descriptor", "_reader", "_since")
+
+    def __init__(self, reader: FrameReader, descriptor: FrameDescriptor) -> None:
+        self._reader = reader
+        self._descriptor = descriptor
+        self._since = 0
+
+    def __enter__(self) -> Bytes:
+        self._since = self._reader._clock()  # the two classes are one mechanism
+        return self._reader._enter(self._descriptor, self._since)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> Literal[False]:
+        intact = self._reader._exit(self._descriptor, self._since)
+        # An error of the block itself says more than the frame's state.
+        if not intact and kind is None:
+            raise StaleFrame(f"frame {self._descriptor.seq} was rewritten while it was read")
+        return False
