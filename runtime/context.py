@@ -87,8 +87,8 @@ class Context:
         self.checkpoint = Checkpoint(boot.checkpoint)
         self._board = Board(boot.board)
         self._zmq = zmq.Context(1)
-        self._out: dict[str, Publisher | CommandSender] = {}
-        self._in: dict[str, Subscriber | CommandReceiver] = {}
+        self._out: dict[str, Publisher[Any] | CommandSender[Any]] = {}
+        self._in: dict[str, Subscriber[Any] | CommandReceiver[Any]] = {}
         self._rings: dict[str, FrameWriter | FrameReader | AudioWriter | AudioReader] = {}
         self._stats_due = 0
         self._dropped: dict[str, int] = {}
@@ -211,7 +211,7 @@ class Context:
     def attach(self, loop: asyncio.AbstractEventLoop, handle: Callable[[str, Any], None]) -> None:
         """Deliver messages to `handle(link, message)` on `loop`; also drains what is already there."""
 
-        def drain(name: str, source: Subscriber | CommandReceiver) -> None:
+        def drain(name: str, source: Subscriber[Any] | CommandReceiver[Any]) -> None:
             for message in source.receive():
                 handle(name, message)
 
@@ -229,32 +229,36 @@ class Context:
     def frame_writer(self, link: str) -> FrameWriter:
         """The producer's end of a frame ring: a new life of it."""
         spec, fds = self._ring(link, FrameRingSpec)
-        return self._keep(link, FrameWriter(spec, fds))
+        ring = FrameWriter(spec, fds)
+        self._rings[link] = ring
+        return ring
 
     def frame_reader(self, link: str) -> FrameReader:
         """This node's end of a frame ring."""
         spec, fds = self._ring(link, FrameRingSpec)
-        return self._keep(link, FrameReader(spec, fds, self.name))
+        ring = FrameReader(spec, fds, self.name)
+        self._rings[link] = ring
+        return ring
 
     def audio_writer(self, link: str) -> AudioWriter:
         """The producer's end of an audio ring."""
         spec, fds = self._ring(link, AudioRingSpec)
-        return self._keep(link, AudioWriter(spec, fds))
+        ring = AudioWriter(spec, fds)
+        self._rings[link] = ring
+        return ring
 
     def audio_reader(self, link: str) -> AudioReader:
         """A reading end of an audio ring."""
         spec, fds = self._ring(link, AudioRingSpec)
-        return self._keep(link, AudioReader(spec, fds))
+        ring = AudioReader(spec, fds)
+        self._rings[link] = ring
+        return ring
 
     def _ring(self, link: str, kind: type[Any]) -> tuple[Any, RingFds]:
         spec = topology.link(link).ring
         if not isinstance(spec, kind):
             raise KeyError(f"link {link!r} carries no {kind.__name__}")
         return spec, self.boot.rings[spec.name]
-
-    def _keep(self, link: str, ring: Any) -> Any:
-        self._rings[link] = ring
-        return ring
 
     # --- statistics
 

@@ -64,7 +64,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
 # --- hearing ------------------------------------------------------------------------------------------------------------
 
 
-class MicTick(Message):
+class MicTick(Message, frozen=True):
     """`mic`: samples up to `index` are in the ring. `live` is False while there is no microphone (denied, unplugged, page closed)."""
 
     index: int
@@ -81,7 +81,7 @@ class ActivityKind(str, Enum):
     LEVEL = "level"  # ten times a second while someone speaks: level and length so far
 
 
-class Activity(Message):
+class Activity(Message, frozen=True):
     """`activity`: the listener's view of the visitor's voice, from voice activity and end-of-turn models."""
 
     kind: ActivityKind
@@ -94,7 +94,7 @@ class Activity(Message):
     level_db: float = -100.0  # dBFS, RMS of the last 100 ms
 
 
-class Word(Record):
+class Word(Record, frozen=True):
     """A recognised word with its place in the mic ring (sample indices, -1 unknown)."""
 
     text: str
@@ -103,7 +103,7 @@ class Word(Record):
     confidence: float = 1.0
 
 
-class Transcript(Message):
+class Transcript(Message, frozen=True):
     """`words`: what the recogniser understands of the utterance that began at `onset`; `final` once it decoded the silence at its end."""
 
     onset: int
@@ -136,7 +136,7 @@ class Session(str, Enum):
     STILL_THERE = "still_there"
 
 
-class Floor(Message):
+class Floor(Message, frozen=True):
     """`floor`: the conductor's state; published on every change and once a second, so that a restarted reader catches up.
 
     `turn` is the current epoch: work of any lower turn is dropped by every stage. Speech of turn `granted` may be heard (a reply is
@@ -151,7 +151,7 @@ class Floor(Message):
     reason: str = ""
 
 
-class Ask(Message):
+class Ask(Message, frozen=True):
     """`ask`: answer this. Speculative ones may be superseded; dialogue state is kept only once the floor grants the turn."""
 
     text: str
@@ -161,7 +161,7 @@ class Ask(Message):
     speculative: bool = False
 
 
-class Reply(Message):
+class Reply(Message, frozen=True):
     """`reply`: one clause of the answer to turn `turn`, in order of `seq`; the one with `last` ends it (its text may be empty)."""
 
     seq: int
@@ -172,7 +172,7 @@ class Reply(Message):
     card: str = ""  # JSON for the page, e.g. the order as understood so far; "" none
 
 
-class Say(Message):
+class Say(Message, frozen=True):
     """`say`: speak this text as part of turn `turn` (greetings, repeats after a crash); same order and end marks as `Reply`."""
 
     seq: int
@@ -183,7 +183,7 @@ class Say(Message):
 # --- the voice ------------------------------------------------------------------------------------------------------------
 
 
-class Phoneme(Record):
+class Phoneme(Record, frozen=True):
     """An IPA phoneme (empty: pause) with its samples in the speech ring."""
 
     symbol: str
@@ -191,16 +191,17 @@ class Phoneme(Record):
     end: int
 
 
-class SpokenWord(Record):
+class SpokenWord(Record, frozen=True):
     """A word of the reply and the speech-ring sample at which it begins."""
 
     text: str
     start: int
 
 
-class Speech(Message):
+class Speech(Message, frozen=True):
     """`speech`: samples [start, start+samples) of the speech ring are one clause of turn `turn`. Clauses of a turn follow each other in
-    the ring without a gap; `last` marks the end of the turn (samples may be 0)."""
+    the ring without a gap; `last` marks the end of the turn (samples may be 0).
+    """
 
     seq: int
     start: int
@@ -219,13 +220,13 @@ class SoundAction(str, Enum):
     STOP = "stop"  # silent at once; drop all of turns < `turn`
 
 
-class Sound(Message):
+class Sound(Message, frozen=True):
     """`sound`: conductor → stage. (The stage ducks on an ONSET by itself; STOP and RESUME are the conductor's.)"""
 
     action: SoundAction
 
 
-class Playhead(Message):
+class Playhead(Message, frozen=True):
     """`playhead`: at `t_ns` the loudspeaker is at `index` of the speech ring (may be a near future: start of play is announced)."""
 
     index: int
@@ -242,7 +243,7 @@ class HeardKind(str, Enum):
     STOPPED = "stopped"
 
 
-class Heard(Message):
+class Heard(Message, frozen=True):
     """`heard`: what the loudspeaker really played (law 3). `text` holds the words that began before it stopped."""
 
     kind: HeardKind
@@ -268,14 +269,14 @@ class InputKind(str, Enum):
     LANGUAGE = "language"  # text: BCP 47 tag
 
 
-class VisitorInput(Message):
+class VisitorInput(Message, frozen=True):
     """`visitor`: touch and keyboard, as the page reports them."""
 
     kind: InputKind
     text: str = ""
 
 
-class Notice(Message):
+class Notice(Message, frozen=True):
     """`notice`: one line for the person in front of the kiosk or for the technician; shown by the page, kept by health."""
 
     code: str  # e.g. "mic-unplugged"; the same code replaces an older line, empty text clears it
@@ -295,7 +296,7 @@ class NodeState(str, Enum):
     GIVEN_UP = "given_up"
 
 
-class NodeEvent(Message):
+class NodeEvent(Message, frozen=True):
     """`nodes`: a node changed its state (turn is 0)."""
 
     node: str
@@ -304,14 +305,14 @@ class NodeEvent(Message):
     reason: str = ""
 
 
-class Mark(Message):
-    """`marks`: stage `stage` of turn `turn` happened at `t_ns`; health makes the turn records of these (law 8). Never any text of a visit."""
+class Mark(Message, frozen=True):
+    """`marks`: stage `stage` of turn `turn` happened at `t_ns`; health makes turn records of them (law 8). Never text of a visit."""
 
     stage: str
     value: float = 0.0
 
 
-class NodeStats(Message):
+class NodeStats(Message, frozen=True):
     """`stats`: the counters of one node's rings and links, as JSON, once a second."""
 
     node: str

@@ -114,7 +114,7 @@ def _watch(life: Life, tick: Tick, now_ns: int) -> tuple[Life, tuple[Action, ...
 
 
 def _exited(life: Life, status: int, now_ns: int) -> tuple[Life, tuple[Action, ...]]:
-    crashes = tuple(t for t in life.crashes if now_ns - t < CRASH_WINDOW_NS) + (now_ns,)
+    crashes = (*(t for t in life.crashes if now_ns - t < CRASH_WINDOW_NS), now_ns)
     hopeless = status == CANNOT_WORK_HERE or len(crashes) >= MAX_CRASHES
     state = NodeState.GIVEN_UP if hopeless else NodeState.DOWN
     delay = RETRY_GIVEN_UP_NS if hopeless else min(MAX_DELAY_NS, FIRST_DELAY_NS << (len(crashes) - 1))

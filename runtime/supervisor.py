@@ -39,6 +39,7 @@ log = logging.getLogger("supervisor")
 
 STOP_LIMIT_S = 1.5
 """Nodes get this long after SIGTERM; the whole stop stays under 2 s."""
+OWN_NODES = tuple(row for row in topology.NODES if not row.external)
 _PERIOD_MS = 50
 _CHILD_ENV = {
     "OMP_NUM_THREADS": "1",
@@ -60,7 +61,7 @@ class Supervisor:
         self,
         config: Path | None = None,
         *,
-        nodes: Sequence[topology.Node] = tuple(row for row in topology.NODES if not row.external),
+        nodes: Sequence[topology.Node] = OWN_NODES,
         run_dir: Path | None = None,
         timeline: str = "",
         options: dict[str, str] | None = None,
@@ -211,7 +212,15 @@ class Supervisor:
         for ring in self._rings.values():
             for fd in (ring.data, ring.data_ro, ring.control):
                 os.close(fd)
-        for fd in (self._board_fd, *self._checkpoints.values(), self._lifeline_r, self._lifeline_w, self._wake_r, self._wake_w, *self._pidfds):
+        for fd in (
+            self._board_fd,
+            *self._checkpoints.values(),
+            self._lifeline_r,
+            self._lifeline_w,
+            self._wake_r,
+            self._wake_w,
+            *self._pidfds,
+        ):
             os.close(fd)
         shutil.rmtree(self.run_dir, ignore_errors=True)
 
@@ -276,12 +285,12 @@ def run(
     settings = load_config(config)
     load_pack(settings.pack_path)
     check_port(settings.stage.port)
-    logging.basicConfig(level=settings.log_level, format="%(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=settings.log.level.upper(), format="%(name)s: %(message)s", stream=sys.stderr)
     url = f"http://localhost:{settings.stage.port}"
     supervisor = Supervisor(
         config,
         timeline=timeline,
-        options={"log_level": settings.log_level} | (options or {}),
+        options={"log_level": settings.log.level.upper()} | (options or {}),
         on_ready=(lambda: on_ready(url)) if on_ready else None,
     )
     signal.signal(signal.SIGTERM, lambda *_: supervisor.stop())

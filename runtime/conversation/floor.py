@@ -126,7 +126,7 @@ Action = Ask | Say | Sound
 Step = tuple[FloorState, tuple[Action, ...]]
 
 
-def floor_of(rules: FloorRules, state: FloorState, now_ns: int) -> Floor:
+def floor_of(state: FloorState, now_ns: int) -> Floor:
     """The message that tells the others."""
     left = max(0, round((state.countdown_ns - now_ns) / MS)) if state.countdown_ns else -1
     return Floor(state.turn, now_ns, state.posture, state.session, state.visit, state.granted, left, state.reason)
@@ -261,7 +261,8 @@ def _speech(state: FloorState, event: Speech) -> Step:
     if event.turn != state.turn:
         return state, ()
     clauses = tuple(
-        replace(clause, start=event.start, end=event.start + event.samples) if clause.seq == event.seq else clause for clause in state.clauses
+        replace(clause, start=event.start, end=event.start + event.samples) if clause.seq == event.seq else clause
+        for clause in state.clauses
     )
     return replace(state, clauses=clauses), ()
 
@@ -310,7 +311,11 @@ def _input(rules: FloorRules, state: FloorState, event: VisitorInput, now_ns: in
     if event.kind is InputKind.START_OVER:
         return _wipe(state, now_ns, "start over")
     if event.kind is InputKind.PRESENCE and event.text == "gone":
-        return (replace(state, countdown_ns=now_ns + round(rules.gone_ms * MS), session=Session.STILL_THERE), ()) if _in_visit(state) else (state, ())
+        return (
+            (replace(state, countdown_ns=now_ns + round(rules.gone_ms * MS), session=Session.STILL_THERE), ())
+            if _in_visit(state)
+            else (state, ())
+        )
     if event.kind in (InputKind.STAY, InputKind.PRESENCE, InputKind.LANGUAGE, InputKind.CALL_STAFF):
         posture = Posture.ATTENTIVE if state.posture is Posture.IDLE else state.posture
         return replace(state, session=Session.ENGAGED, posture=posture, active_ns=now_ns, countdown_ns=0, reason=event.kind.value), ()

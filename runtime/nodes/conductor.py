@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-
 from engines.voice_activity.endpoint import endpoint_wait_ms
+
 from runtime.context import Context
 from runtime.conversation.floor import Back, Event, FloorRules, FloorState, Tick, decide, floor_of
 from runtime.conversation.interruption import OverlapRules, tokens
@@ -93,7 +93,7 @@ class Conductor:
 
     def _publish(self, now: int) -> None:
         self._published_ns = now
-        self._ctx.publish("floor", floor_of(self._rules, self.state, now))
+        self._ctx.publish("floor", floor_of(self.state, now))
 
 
 def _told(state: FloorState) -> tuple[object, ...]:
@@ -102,16 +102,22 @@ def _told(state: FloorState) -> tuple[object, ...]:
 
 def rules_of(ctx: Context) -> FloorRules:
     """The floor's parameters from configuration and pack."""
-    session = ctx.config.session
-    words = frozenset(word for phrase in ctx.pack.backchannels for word in tokens(phrase))
-    stops = frozenset(word for phrase in ctx.pack.stop_words for word in tokens(phrase))
-    overlap = OverlapRules(backchannels=words) if not stops else OverlapRules(backchannels=words, stop_words=stops | OverlapRules().stop_words)
+    config, pack = ctx.config, ctx.pack
+    backchannels = frozenset(word for phrase in pack.backchannels for word in tokens(phrase))
+    stops = frozenset(word for kind in ("stop", "wait") if kind in pack.talk for phrase in pack.spoken(kind) for word in tokens(phrase)[:1])
+
+    def wait_ms(complete: float, speech_ms: float, longest_pause_ms: float) -> float:
+        return min(max(endpoint_wait_ms(complete, speech_ms, longest_pause_ms), config.turn.min_wait_ms), config.turn.max_wait_ms)
+
     return FloorRules(
-        endpoint_wait_ms=endpoint_wait_ms,
-        overlap=overlap,
-        still_there_ms=session.still_there_s * 1000,
-        wipe_ms=session.wipe_s * 1000,
-        gone_ms=session.gone_s * 1000,
+        endpoint_wait_ms=wait_ms,
+        overlap=OverlapRules(
+            backchannels=backchannels, stop_words=stops | OverlapRules().stop_words, sustained_ms=config.turn.interrupt_ms
+        ),
+        resume_ms=config.turn.resume_ms,
+        still_there_ms=config.session.still_there_s * 1000,
+        wipe_ms=config.session.wipe_s * 1000,
+        gone_ms=config.session.gone_s * 1000,
     )
 
 

@@ -1,9 +1,9 @@
 """Real contexts without a supervisor: rings, board and sockets as in the kiosk, the nodes in the test's own process.
 
-    with Bench() as bench:
-        stage, listener = bench.context("stage"), bench.context("listener")
-        stage.publish("mic", MicTick(...))
-        bench.wait_for(listener, "mic")
+with Bench() as bench:
+    stage, listener = bench.context("stage"), bench.context("listener")
+    stage.publish("mic", MicTick(...))
+    bench.wait_for(listener, "mic")
 
 """
 

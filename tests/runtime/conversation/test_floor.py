@@ -1,0 +1,316 @@
+"""Turn taking as a story: events and a clock in, floor and actions out."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtime.conversation.floor import Back, FloorRules, FloorState, Tick, decide, floor_of
+from runtime.messages import (
+    Activity,
+    ActivityKind,
+    Ask,
+    Heard,
+    HeardKind,
+    InputKind,
+    Message,
+    Posture,
+    Reply,
+    Say,
+    Session,
+    Sound,
+    SoundAction,
+    Speech,
+    Transcript,
+    VisitorInput,
+)
+
+MS = 1_000_000
+RULES = FloorRules(endpoint_wait_ms=lambda complete, _speech, _pause: 250 if complete > 0.5 else 900)
+
+
+class Story:
+    """A floor with a clock; keeps all actions."""
+
+    def __init__(self) -> None:
+        self.state, self.now, self.actions = FloorState(), 1_000 * MS, []
+
+    def on(self, event, after_ms: float = 0):
+        """Let time pass in ticks of 10 ms, then feed `event`; returns the actions of this call."""
+        mark = len(self.actions)
+        for _ in range(int(after_ms // 10)):
+            self.now += 10 * MS
+            self._step(Tick())
+        self._step(msgspec.structs.replace(event, t_ns=self.now) if isinstance(event, Message) else event)
+        return self.actions[mark:]
+
+    def _step(self, event):
+        self.state, actions = decide(RULES, self.state, event, self.now)
+        self.actions += actions
+
+    def wait(self, ms: float):
+        return self.on(Tick(), ms)
+
+    def voice(self, kind, onset=100, **more):
+        return Activity(0, self.now, kind, onset, onset, **more)
+
+    def says(self, text: str, *, onset=100, complete=0.9, speech_ms=800.0):
+        """The visitor says `text` and stops; returns the actions until the end-of-turn verdict."""
+        mark = len(self.actions)
+        self.on(self.voice(ActivityKind.ONSET, onset))
+        self.on(self.voice(ActivityKind.SILENCE, onset, speech_ms=speech_ms, pause_ms=100), speech_ms)
+        self.on(Transcript(0, self.now, onset, onset, text, final=True, confidence=0.9), 50)
+        self.on(self.voice(ActivityKind.JUDGED, onset, speech_ms=speech_ms, pause_ms=200, complete=complete), 20)
+        return self.actions[mark:]
+
+    def answers(self, text="We open at nine.", expects=""):
+        """The dialogue and the voice answer the running turn, and it sounds."""
+        turn = self.state.turn
+        self.on(Reply(turn, self.now, 0, text, last=True, expects=expects))
+        self.on(Speech(turn, self.now, 0, 1000, 20_000, text, last=True))
+        self.on(Heard(turn, self.now, HeardKind.STARTED, 1000))
+
+
+def asked(actions):
+    return [action.text for action in actions if isinstance(action, Ask)]
+
+
+def speaking(expects="") -> Story:
+    """A story in which the avatar is speaking."""
+    story = Story()
+    story.says("when do you open")
+    story.wait(400)
+    story.answers(expects=expects)
+    assert story.state.posture is Posture.SPEAKING
+    return story
+
+
+def test_an_answer_is_prepared_before_it_is_granted():
+    """The question goes out with the final words; the floor is granted only when the wait is over."""
+    story = Story()
+    assert asked(story.says("when do you open")) == ["when do you open"]
+    assert story.state.granted == 0
+    story.wait(400)
+    assert story.state.granted == story.state.turn
+    assert story.state.posture is Posture.THINKING
+    assert story.state.session is Session.ENGAGED
+
+
+def test_a_visitor_who_goes_on_is_not_answered_yet():
+    """Speech within the wait drops the speculation under a new turn; the whole sentence is asked in the end."""
+    story = Story()
+    story.says("can i have a", complete=0.1)
+    first = story.state.turn
+    story.on(story.voice(ActivityKind.RESUMED, pause_ms=400), 300)
+    assert story.state.turn > first
+    assert story.state.granted == 0
+    story.on(story.voice(ActivityKind.SILENCE, speech_ms=1500, pause_ms=100), 600)
+    story.on(Transcript(0, story.now, 100, 100, "can i have a latte", final=True))
+    story.on(story.voice(ActivityKind.JUDGED, speech_ms=1500, complete=0.9))
+    story.wait(400)
+    assert asked(story.actions)[-1] == "can i have a latte"
+    assert story.state.granted == story.state.turn
+
+
+def test_an_unfinished_sentence_waits_longer():
+    """The lower P(complete), the longer the wait."""
+    story = Story()
+    story.says("can i have a", complete=0.1)
+    story.wait(400)
+    assert story.state.granted == 0
+    story.wait(600)
+    assert story.state.granted == story.state.turn
+
+
+def test_speech_just_after_a_grant_continues_the_sentence():
+    """Cut off before any sound: what follows is joined to what was said."""
+    story = Story()
+    story.says("a large latte")
+    story.wait(300)
+    assert story.state.posture is Posture.THINKING
+    story.says("with soy milk", onset=9000)
+    assert asked(story.actions)[-1] == "a large latte with soy milk"
+
+
+def test_a_real_word_stops_the_avatar():
+    """Words that are no backchannel: silent at once, a new turn, and the visitor is answered."""
+    story = speaking()
+    turn = story.state.turn
+    story.on(story.voice(ActivityKind.ONSET, 5000))
+    assert story.state.turn == turn
+    actions = story.on(Transcript(0, story.now, 5000, 5000, "what about sunday"), 300)
+    actions += story.on(story.voice(ActivityKind.LEVEL, 5000, speech_ms=350.0), 50)
+    assert Sound(story.state.turn, story.now, SoundAction.STOP) in actions
+    assert story.state.turn > turn
+    assert story.state.posture is Posture.LISTENING
+
+
+def test_a_backchannel_lets_it_go_on():
+    """A "mm-hm" ducks and resumes; the turn stays."""
+    story = speaking()
+    turn = story.state.turn
+    story.on(story.voice(ActivityKind.ONSET, 5000))
+    story.on(story.voice(ActivityKind.SILENCE, 5000, speech_ms=300.0, pause_ms=100), 400)
+    actions = story.on(Transcript(0, story.now, 5000, 5000, "mm hm", final=True), 50)
+    assert [action.action for action in actions if isinstance(action, Sound)] == [SoundAction.RESUME]
+    assert (story.state.turn, story.state.posture) == (turn, Posture.SPEAKING)
+
+
+def test_a_cough_without_words_resumes_within_the_limit():
+    """A noise that never becomes words: full level again after `resume_ms` at the latest."""
+    story = speaking()
+    story.on(story.voice(ActivityKind.ONSET, 5000))
+    story.on(story.voice(ActivityKind.SILENCE, 5000, speech_ms=150.0, pause_ms=100), 300)
+    actions = story.wait(RULES.resume_ms)
+    assert [action.action for action in actions] == [SoundAction.RESUME]
+
+
+def test_yes_answers_an_open_question():
+    """While the avatar asks, "yes" is an answer, not a backchannel."""
+    story = speaking(expects="confirm")
+    story.on(story.voice(ActivityKind.ONSET, 5000))
+    story.on(story.voice(ActivityKind.SILENCE, 5000, speech_ms=700.0, pause_ms=100), 500)
+    story.on(Transcript(0, story.now, 5000, 5000, "yes please", final=True), 50)
+    assert asked(story.actions)[-1] == "yes please"
+
+
+def test_its_own_echo_does_not_stop_it():
+    """Words that it is saying itself come from the loudspeaker."""
+    story = speaking()
+    turn = story.state.turn
+    story.on(story.voice(ActivityKind.ONSET, 5000))
+    story.on(Transcript(0, story.now, 5000, 5000, "we open at nine"), 300)
+    story.on(story.voice(ActivityKind.LEVEL, 5000, speech_ms=900.0), 300)
+    assert story.state.turn == turn
+
+
+def test_typed_words_are_granted_at_once():
+    """The keyboard waits for nobody, and stops a running answer."""
+    story = speaking()
+    actions = story.on(VisitorInput(0, story.now, InputKind.TYPED, "is there wifi"))
+    assert isinstance(actions[0], Sound)
+    assert asked(actions) == ["is there wifi"]
+    assert story.state.granted == story.state.turn
+
+
+def test_a_visit_ends_with_a_new_number():
+    """Silence, "still there?", countdown, wipe: everything of the visit is gone from the floor's own state too."""
+    story = speaking()
+    story.on(Heard(story.state.turn, story.now, HeardKind.FINISHED, 21_000))
+    visit = story.state.visit
+    story.wait(RULES.still_there_ms + 100)
+    assert story.state.session is Session.STILL_THERE
+    assert floor_of(story.state, story.now).wipe_in_ms > 0
+    story.wait(RULES.wipe_ms + 100)
+    assert story.state.visit == visit + 1
+    assert (story.state.session, story.state.posture) == (Session.ATTRACT, Posture.IDLE)
+    assert b"open" not in msgspec.msgpack.encode(story.state)
+
+
+def test_a_touch_during_the_countdown_stays():
+    """One action is enough to stay."""
+    story = speaking()
+    story.on(Heard(story.state.turn, story.now, HeardKind.FINISHED, 21_000))
+    story.wait(RULES.still_there_ms + 100)
+    story.on(VisitorInput(0, story.now, InputKind.STAY))
+    story.wait(RULES.wipe_ms)
+    assert story.state.session is Session.ENGAGED
+
+
+def test_voice_lost_in_the_middle_of_a_sentence_says_the_rest():
+    """What had not been heard is said again under a new turn when the voice is back."""
+    story = Story()
+    story.says("when do you open")
+    story.wait(400)
+    turn = story.state.turn
+    story.on(Reply(turn, story.now, 0, "We open at nine.", last=False))
+    story.on(Speech(turn, story.now, 0, 1000, 20_000, "We open at nine.", last=False))
+    story.on(Reply(turn, story.now, 1, "On Sunday at ten.", last=True))
+    story.on(Heard(turn, story.now, HeardKind.STARTED, 1000))
+    actions = story.on(Back("voice", index=22_000))
+    assert [(say.text, say.last) for say in actions if isinstance(say, Say)] == [("On Sunday at ten.", True)]
+    assert story.state.granted == story.state.turn > turn
+
+
+def test_dialogue_lost_while_thinking_is_asked_again():
+    """The visitor need not repeat the question."""
+    story = Story()
+    story.says("when do you open")
+    story.wait(400)
+    assert asked(story.on(Back("dialogue"))) == ["when do you open"]
+
+
+def test_no_answer_in_time_is_an_apology_not_a_hang():
+    """If nothing comes, the avatar says so; if not even that sounds, it listens again."""
+    story = Story()
+    story.says("when do you open")
+    story.wait(400)
+    actions = story.wait(RULES.thinking_limit_ms)
+    assert [say.text for say in actions if isinstance(say, Say)] == [RULES.sorry]
+    story.wait(RULES.thinking_limit_ms + 100)
+    assert story.state.posture is Posture.ATTENTIVE
+
+
+def test_an_empty_reply_returns_to_rest():
+    """What the dialogue thinks was not meant for us is passed over in silence."""
+    story = Story()
+    story.says("blah")
+    story.on(Reply(story.state.turn, story.now, 0, "", last=True))
+    story.wait(400)
+    assert story.state.posture is Posture.ATTENTIVE
+
+
+def test_noise_alone_begins_no_visit():
+    """A voice without words leaves the kiosk attracting."""
+    story = Story()
+    story.says("")
+    story.wait(2000)
+    assert (story.state.session, story.state.posture) == (Session.ATTRACT, Posture.IDLE)
+
+
+EVENTS = st.one_of(
+    st.builds(
+        Activity,
+        st.just(0),
+        st.just(0),
+        st.sampled_from(ActivityKind),
+        st.integers(0, 3),
+        st.just(0),
+        st.floats(0, 2000),
+        st.floats(0, 900),
+        st.floats(-1, 1),
+    ),
+    st.builds(
+        Transcript,
+        st.just(0),
+        st.just(0),
+        st.integers(0, 3),
+        st.just(0),
+        st.sampled_from(["", "mm hm", "a latte please", "stop"]),
+        st.booleans(),
+    ),
+    st.builds(Reply, st.integers(0, 12), st.just(0), st.integers(0, 2), st.sampled_from(["", "Yes."]), st.booleans()),
+    st.builds(Speech, st.integers(0, 12), st.just(0), st.integers(0, 2), st.just(0), st.just(10), st.just("Yes."), st.booleans()),
+    st.builds(Heard, st.integers(0, 12), st.just(0), st.sampled_from(HeardKind), st.just(0)),
+    st.builds(VisitorInput, st.just(0), st.just(0), st.sampled_from(InputKind), st.sampled_from(["", "gone", "hello"])),
+    st.builds(Back, st.sampled_from(["voice", "dialogue", "stage", "recogniser"])),
+    st.just(Tick()),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(EVENTS, st.integers(0, 3000)), max_size=40))
+def test_turns_never_fall_and_no_later_turn_is_granted_than_runs(steps):
+    """Whatever comes in whatever order: turns only rise, granted <= turn, commands carry the running turn, the state survives a crash."""
+    state, now = FloorState(), 0
+    for event, pause_ms in steps:
+        now += pause_ms * MS
+        before = state
+        state, actions = decide(RULES, state, event, now)
+        assert state.turn >= before.turn
+        assert state.granted <= state.turn
+        assert state.visit >= before.visit
+        assert all(action.turn == state.turn for action in actions)
+        assert (state.barge is None) or state.posture is Posture.SPEAKING
+        assert msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=FloorState) == state
