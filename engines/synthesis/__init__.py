@@ -1,0 +1,24 @@
+"""Text to speech with the time of every phoneme and word.
+
+    piper    a fetched neural voice (GPL-3, extra "piper")
+    espeak   espeak-ng, always there (GPL-3, with espeakng-loader)
+
+`select` takes the best that works here and says why the others do not.
+"""
+
+from engines.synthesis._espeak import EspeakSynthesiser
+from engines.synthesis._piper import PiperSynthesiser
+from engines.synthesis._select import select
+from engines.synthesis._types import Clip, Pcm, Selection, Synthesiser, TimedPhoneme, TimedWord
+
+__all__ = [
+    "Clip",
+    "EspeakSynthesiser",
+    "Pcm",
+    "PiperSynthesiser",
+    "Selection",
+    "Synthesiser",
+    "TimedPhoneme",
+    "TimedWord",
+    "select",
+]
