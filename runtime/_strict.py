@@ -43,7 +43,8 @@ def read_toml(path: Path, mistakes: Mistakes, label: str = "") -> dict[str, Any]
     """The tables of a TOML file; None with a mistake noted when it is missing or no TOML."""
     file = label or path.name
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        tables: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tables
     except FileNotFoundError:
         mistakes.add(file, "", f"no such file ({path})")
     except OSError as error:
@@ -68,7 +69,7 @@ def build(kind: type[T], value: Any, file: str, mistakes: Mistakes, path: Callab
     """
     before = len(mistakes.lines)
     made = _Builder(file, mistakes, path or Path).convert(kind, value, "")
-    return typing.cast(T, made) if len(mistakes.lines) == before else None
+    return typing.cast("T", made) if len(mistakes.lines) == before else None
 
 
 class _Builder:

@@ -51,13 +51,13 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all tables of the file."""
 
 
-class StagePage(Section):
+class StagePage(Section, frozen=True, kw_only=True):
     """`[stage]`: the page's server, on loopback only. Port 0 takes any free one."""
 
     port: Port = 8088
 
 
-class VoiceOut(Section):
+class VoiceOut(Section, frozen=True, kw_only=True):
     """`[voice]`: who speaks, and how fast (1.0 is the voice's own rate)."""
 
     engine: Literal["auto", "piper", "espeak"] = "auto"
@@ -67,14 +67,14 @@ class VoiceOut(Section):
     volume: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0
 
 
-class Recognition(Section):
+class Recognition(Section, frozen=True, kw_only=True):
     """`[recognition]`: who listens for words."""
 
     engine: Literal["auto", "vosk", "phones", "pocketsphinx"] = "auto"
     model: Path | None = None
 
 
-class Language(Section):
+class Language(Section, frozen=True, kw_only=True):
     """`[language]`: who thinks. `openai` is any server that speaks the OpenAI chat API; the key is read from the variable `api_key_env`."""
 
     engine: Literal["auto", "grounded", "openai"] = "auto"
@@ -85,7 +85,7 @@ class Language(Section):
     max_tokens: Annotated[int, Meta(ge=16, le=4096)] = 160
 
 
-class TurnTaking(Section):
+class TurnTaking(Section, frozen=True, kw_only=True):
     """`[turn]`: how long the kiosk waits after the last word, between sure (min) and unsure (max), and how interruptions are judged."""
 
     min_wait_ms: Milliseconds = 250
@@ -94,7 +94,7 @@ class TurnTaking(Section):
     resume_ms: Milliseconds = 1500  # ducked so long without words: back to full level
 
 
-class SessionTimes(Section):
+class SessionTimes(Section, frozen=True, kw_only=True):
     """`[session]`: silence until "still there?", countdown until everything is wiped, absence until a visitor counts as gone."""
 
     still_there_s: Seconds = 25.0
@@ -102,7 +102,7 @@ class SessionTimes(Section):
     gone_s: Seconds = 8.0
 
 
-class Video(Section):
+class Video(Section, frozen=True, kw_only=True):
     """`[video]`: what the renderer draws. `background` is a colour (#rrggbb) or a picture; empty: the pack's own."""
 
     fps: Annotated[int, Meta(ge=5, le=60)] = 25
@@ -111,13 +111,13 @@ class Video(Section):
     background: str = ""
 
 
-class Log(Section):
+class Log(Section, frozen=True, kw_only=True):
     """`[log]`: how much the nodes tell."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class Config(Section):
+class Config(Section, frozen=True, kw_only=True):
     """The whole file. Relative paths are relative to the file."""
 
     pack_path: Path = _ROOT / "kiosk" / "packs" / "coffee-bar"
@@ -145,8 +145,7 @@ class Environment(msgspec.Struct, frozen=True):
 def load(path: Path | None) -> Config:
     """The configuration in the file at `path`, or the defaults for None.
 
-    Raises:
-        ConfigError: with one line for every mistake in the file.
+    Raises ConfigError with one line for every mistake in the file.
     """
     if path is None:
         return Config()
