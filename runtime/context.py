@@ -61,6 +61,7 @@ class Bootstrap(msgspec.Struct, frozen=True):
     line: int
     checkpoint: int
     lifeline: int
+    module: str = ""  # where main(ctx) is
     token: str = ""  # the page's per-boot secret
     timeline: str = ""  # turn records are written here, "" nowhere
     options: dict[str, str] = {}
@@ -158,6 +159,8 @@ class Context:
         for end in (*self._in.values(), *self._out.values()):
             end.close()
         self._zmq.destroy(linger=0)
+        self._board.close()
+        self.checkpoint.close()
         for fd in (self._wake_r, self._wake_w):
             os.close(fd)
 

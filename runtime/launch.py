@@ -18,7 +18,6 @@ import threading
 
 import msgspec
 
-from runtime import topology
 from runtime.context import Bootstrap, Context
 from runtime.supervision import CANNOT_WORK_HERE
 
@@ -41,7 +40,7 @@ def main(fd: int) -> int:
     ctx = Context(boot)
     ctx.handle_signals()
     try:
-        importlib.import_module(topology.node(boot.name).module).main(ctx)
+        importlib.import_module(boot.module).main(ctx)
     except Exception as error:
         if type(error).__name__ in {"ConfigError", "PackError", "ModelError", "EngineMissing"}:
             ctx.log.error("%s", error)  # noqa: TRY400 - a person's mistake gets one line, no traceback

@@ -65,6 +65,11 @@ class Board:
         at = line * BOARD_LINE // 8
         self._words[at] = self._words[at + 1] = self._words[at + 2] = 0
 
+    def close(self) -> None:
+        """Unmap; Python's mmap holds a descriptor of its own."""
+        self._words.release()
+        self._map.close()
+
 
 class Checkpoint:
     """The last consistent state a node saved; survives kill -9 in the middle of a save.
@@ -95,6 +100,10 @@ class Checkpoint:
     def erase(self) -> None:
         """Overwrite everything: a visit has ended and nothing of it stays (law 7)."""
         self._map[:] = bytes(len(self._map))
+
+    def close(self) -> None:
+        """Unmap; the state stays in the memfd."""
+        self._map.close()
 
     def _slots(self) -> list[tuple[int, bytes]]:
         whole = []

@@ -150,6 +150,7 @@ class Supervisor:
             line=self._lines[node.name],
             checkpoint=self._checkpoints[node.name],
             lifeline=self._lifeline_r,
+            module=node.module,
             token=self.token,
             timeline=self._timeline,
             options=self._options,
@@ -207,6 +208,7 @@ class Supervisor:
                 log.warning("%s did not end in time, killed", name)
                 process.kill()
                 process.wait()
+        self._board.close()
         self._events.close()
         self._zmq.destroy(linger=0)
         for ring in self._rings.values():

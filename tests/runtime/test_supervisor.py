@@ -1,0 +1,149 @@
+"""Real processes: start, crash, hang, stop, and what is left behind."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from runtime import topology
+from runtime.messages import NodeState
+from runtime.supervisor import STOP_LIMIT_S, PortInUse, Supervisor, check_port, make_run_dir
+from runtime.topology import Node
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def row(name: str, module: str = "well", beat_s: float = 0.2) -> Node:
+    """A test node under a real node's name, so that it has that node's links."""
+    return Node(name, f"tests.support.nodes.{module}", cpu_pct=1, pss_mb=50, beat_s=beat_s)
+
+
+class Kiosk:
+    """A supervisor in a thread, and what it announced."""
+
+    def __init__(self, tmp_path: Path, *nodes: Node) -> None:
+        os.environ["XDG_RUNTIME_DIR"] = str(tmp_path)
+        self.supervisor = Supervisor(nodes=nodes)
+        self.thread = threading.Thread(target=self.supervisor.run)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.supervisor.stop()
+        self.thread.join()
+
+    def state(self, name: str, wanted: NodeState, restarts: int = 0, limit_s: float = 30) -> int:
+        """Wait until node `name` has the state; returns its pid (0 when it has none)."""
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            life = self.supervisor.lives[name]
+            if life.state is wanted and life.restarts >= restarts:
+                return self.supervisor.pid(name) or 0
+            select.select([], [], [], 0.02)
+        raise AssertionError(f"{name} never became {wanted} (is {self.supervisor.lives[name]})")
+
+
+@pytest.fixture(autouse=True)
+def private_runtime_dir(monkeypatch, tmp_path):
+    """Each test has its own place for run directories."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+
+@pytest.mark.system
+def test_a_dead_node_comes_back_alone(tmp_path):
+    """Kill -9 of one node restarts that node; the others keep their processes."""
+    with Kiosk(tmp_path, row("voice"), row("dialogue")) as kiosk:
+        first, other = kiosk.state("voice", NodeState.READY), kiosk.state("dialogue", NodeState.READY)
+        os.kill(first, signal.SIGKILL)
+        second = kiosk.state("voice", NodeState.READY, restarts=1)
+        assert second != first
+        assert kiosk.supervisor.pid("dialogue") == other
+
+
+@pytest.mark.system
+def test_a_hanging_node_is_replaced(tmp_path):
+    """A node that lives without progress is killed and started again; its checkpoint survives."""
+    with Kiosk(tmp_path, row("voice", "stuck")) as kiosk:
+        kiosk.state("voice", NodeState.READY, restarts=1)
+
+
+@pytest.mark.system
+def test_a_hopeless_node_takes_only_its_feature(tmp_path, capfd):
+    """A missing model is one line, no traceback, and the rest of the kiosk runs."""
+    with Kiosk(tmp_path, row("voice", "hopeless"), row("dialogue")) as kiosk:
+        kiosk.state("voice", NodeState.GIVEN_UP)
+        kiosk.state("dialogue", NodeState.READY)
+    written = capfd.readouterr().err
+    assert "run `visavis models fetch`" in written
+    assert "Traceback" not in written
+
+
+@pytest.mark.system
+def test_nothing_is_left_after_a_stop(tmp_path):
+    """All processes gone, even the deaf one; no directory, no descriptor, no shared memory."""
+    before, shm = len(os.listdir("/proc/self/fd")), sorted(os.listdir("/dev/shm"))
+    with Kiosk(tmp_path, row("voice"), row("dialogue", "deaf")) as kiosk:
+        pids = [kiosk.state("voice", NodeState.READY), kiosk.state("dialogue", NodeState.READY)]
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert list(tmp_path.glob("visavis-*")) == []
+    assert sorted(os.listdir("/dev/shm")) == shm
+    # The lock of the run directory stays open in this process on purpose, one descriptor.
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+    assert STOP_LIMIT_S < 2
+
+
+@pytest.mark.system
+def test_nodes_end_when_the_supervisor_is_killed(tmp_path):
+    """SIGKILL of the supervisor: the life-line breaks, every node ends and the run directory goes."""
+    script = (
+        "from runtime.supervisor import Supervisor\n"
+        "from tests.runtime.test_supervisor import row\n"
+        "s = Supervisor(nodes=(row('voice'), row('dialogue')), on_ready=lambda: print(*map(s.pid, s.lives), flush=True))\n"
+        "s.run()\n"
+    )
+    environment = os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    pids = [int(word) for word in process.stdout.readline().split()]
+    assert len(pids) == 2
+    watched = [os.pidfd_open(pid) for pid in pids]
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    for fd in watched:
+        assert select.select([fd], [], [], 20)[0], "a node outlived its supervisor"
+        os.close(fd)
+    assert list(tmp_path.glob("visavis-*")) == []
+
+
+def test_run_directories_of_dead_kiosks_are_swept(tmp_path):
+    """A directory whose lock nobody holds is removed by the next start; a held one stays."""
+    (tmp_path / "visavis-dead").mkdir()
+    (tmp_path / "visavis-dead" / "lock").touch()
+    living = make_run_dir()
+    assert not (tmp_path / "visavis-dead").exists()
+    make_run_dir()
+    assert living.exists()
+    assert living.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_port_in_use_is_said_in_one_line():
+    """The technician is told which port and what to do."""
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(PortInUse, match=r"port \d+ is in use: stop"):
+        check_port(server.getsockname()[1])
+
+
+def test_every_own_node_is_supervised():
+    """The default set is the table without what others start."""
+    assert {node.name for node in topology.NODES if node.external} == {"chromium"}

@@ -1,0 +1,1 @@
+"""Small nodes that behave well or badly on purpose."""
