@@ -1,0 +1,142 @@
+"""The conductor on a real bus."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from runtime.conversation.floor import FloorRules, FloorState
+from runtime.messages import (
+    Activity,
+    ActivityKind,
+    Floor,
+    Heard,
+    HeardKind,
+    InputKind,
+    NodeEvent,
+    NodeState,
+    Posture,
+    Reply,
+    Sound,
+    SoundAction,
+    Transcript,
+    VisitorInput,
+)
+from runtime.nodes.conductor import Conductor, rules_of
+from tests.support.harness import Bench
+
+RULES = FloorRules(endpoint_wait_ms=lambda *_: 100.0)
+
+
+class House:
+    """A conductor between real contexts of its neighbours, pumped by hand."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.ctx = bench.context("conductor")
+        self.near = {name: bench.context(name) for name in ("stage", "listener", "recogniser", "dialogue", "voice", "supervisor")}
+        self.seen: dict[str, list] = {name: [] for name in self.near}
+        self.conductor = Conductor(self.ctx, RULES)
+
+    def until(self, done, limit_s: float = 10.0):
+        """Let everybody receive until `done()` gives something true."""
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            for link, message in self.ctx.receive(0.005):
+                self.conductor.handle(link, message)
+            self.conductor.tick()
+            for name, ctx in self.near.items():
+                self.seen[name] += [message for _, message in ctx.receive(0)]
+            if found := done():
+                return found
+        raise AssertionError("it did not happen")
+
+    def joined(self):
+        """Wait until the stage hears the floor and the conductor hears the stage."""
+        self.until(lambda: any(isinstance(m, Floor) for m in self.seen["stage"]))
+
+        def touched():
+            self.near["stage"].publish("visitor", VisitorInput(0, 0, InputKind.STAY))
+            return self.conductor.state.active_ns and self.conductor.state.posture is Posture.ATTENTIVE
+
+        self.until(touched)
+        return self
+
+
+@pytest.fixture
+def house():
+    """A conductor whose neighbours are connected."""
+    with Bench() as bench:
+        yield House(bench).joined()
+
+
+def test_typed_words_reach_the_dialogue_under_a_granted_turn(house):
+    """A question from the keyboard: the floor tells the turn before the command arrives."""
+    house.near["stage"].publish("visitor", VisitorInput(0, 0, InputKind.TYPED, "is there wifi"))
+    ask = house.until(lambda: next((m for m in house.seen["dialogue"] if getattr(m, "text", "") == "is there wifi"), None))
+    floor = house.until(lambda: next((m for m in house.seen["dialogue"] if isinstance(m, Floor) and m.granted == ask.turn), None))
+    assert floor.posture is Posture.THINKING
+
+
+def test_spoken_words_are_asked_before_and_granted_after_the_wait(house):
+    """From onset to grant over the real links."""
+    now = house.ctx.clock.monotonic_ns
+    house.near["listener"].publish("activity", Activity(0, now(), ActivityKind.ONSET, 10, 10))
+    house.until(lambda: house.conductor.state.posture is Posture.LISTENING)
+    house.near["listener"].publish("activity", Activity(0, now(), ActivityKind.SILENCE, 10, 900, speech_ms=800.0, pause_ms=50.0))
+    house.near["recogniser"].publish("words", Transcript(0, now(), 10, 900, "when do you open", final=True, confidence=0.9))
+    ask = house.until(lambda: next((m for m in house.seen["dialogue"] if getattr(m, "text", "") == "when do you open"), None))
+    assert ask.speculative
+    house.until(lambda: house.conductor.state.granted == ask.turn)
+
+
+def test_the_state_survives_the_conductor(house):
+    """The next life of the conductor goes on in the same turn and visit."""
+    house.near["stage"].publish("visitor", VisitorInput(0, 0, InputKind.TYPED, "hello"))
+    house.until(lambda: house.conductor.state.granted)
+    again = Conductor(house.bench.context("conductor"), RULES)
+    assert again.state == house.conductor.state
+
+
+def test_start_over_erases_the_checkpoint_and_raises_the_visit(house):
+    """Nothing of the visit is in the checkpoint after the wipe."""
+    house.near["stage"].publish("visitor", VisitorInput(0, 0, InputKind.TYPED, "a secret word"))
+    house.until(lambda: house.conductor.state.granted)
+    house.near["stage"].publish("visitor", VisitorInput(0, 0, InputKind.START_OVER))
+    house.until(lambda: house.conductor.state.visit == 2)
+    assert b"secret" not in (house.ctx.checkpoint.load() or b"")
+    assert any(isinstance(m, Sound) and m.action is SoundAction.STOP for m in house.seen["stage"])
+
+
+def test_a_voice_that_comes_back_repeats_what_was_not_heard(house):
+    """Voice dies in the middle of a sentence: once it is ready again it is told to say the rest."""
+    house.near["stage"].publish("visitor", VisitorInput(0, 0, InputKind.TYPED, "is there wifi"))
+    turn = house.until(lambda: house.conductor.state.granted)
+
+    def answered():
+        house.near["dialogue"].publish("reply", Reply(turn, 0, 0, "Yes, it is free.", last=True))
+        return house.conductor.state.clauses
+
+    house.until(answered)
+    house.near["stage"].publish("heard", Heard(turn, 0, HeardKind.STARTED, 0))
+    house.until(lambda: house.conductor.state.posture is Posture.SPEAKING)
+    house.seen["voice"].clear()
+
+    def restarted():
+        for state in (NodeState.DOWN, NodeState.READY):
+            house.near["supervisor"].publish("nodes", NodeEvent(0, 0, "voice", state))
+        return next((m for m in house.seen["voice"] if getattr(m, "text", "") == "Yes, it is free."), None)
+
+    assert house.until(restarted).turn > turn
+
+
+def test_rules_come_from_the_pack_and_the_configuration():
+    """The coffee bar's own backchannels and the configured waits are what the floor uses."""
+    with Bench() as bench:
+        ctx = bench.context("conductor")
+        rules = rules_of(ctx)
+    assert rules.overlap.backchannels
+    low, high = ctx.config.turn.min_wait_ms, ctx.config.turn.max_wait_ms
+    assert low <= rules.endpoint_wait_ms(1.0, 1000.0, 0.0) <= rules.endpoint_wait_ms(0.0, 1000.0, 0.0) <= high
+    assert isinstance(FloorState().turn, int)
