@@ -44,7 +44,6 @@ def read_toml(path: Path, mistakes: Mistakes, label: str = "") -> dict[str, Any]
     file = label or path.name
     try:
         tables: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-        return tables
     except FileNotFoundError:
         mistakes.add(file, "", f"no such file ({path})")
     except OSError as error:
@@ -53,6 +52,8 @@ def read_toml(path: Path, mistakes: Mistakes, label: str = "") -> dict[str, Any]
         mistakes.add(file, "", f"is not UTF-8 (byte {error.start})")
     except tomllib.TOMLDecodeError as error:
         mistakes.add(file, "", f"is no valid TOML: {error}")
+    else:
+        return tables
     return None
 
 

@@ -225,4 +225,5 @@ def _render(node: Node, known: Mapping[str, str]) -> tuple[str, ...] | None:
 
 
 def _join(lexemes: tuple[str, ...]) -> str:
-    return re.sub(r"\s+([,.;:?!])", r"\1", " ".join(lexeme for lexeme in lexemes if lexeme))
+    # Punctuation and short forms ("(i | we) 'd like") sit on the word before them.
+    return re.sub(r"\s+([,.;:?!]|'[a-z])", r"\1", " ".join(lexeme for lexeme in lexemes if lexeme))

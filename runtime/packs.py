@@ -59,6 +59,7 @@ __all__ = [
     "Tool",
     "Value",
     "load",
+    "request_rule",
 ]
 
 T = TypeVar("T", bound=msgspec.Struct)
