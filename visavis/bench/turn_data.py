@@ -1,0 +1,148 @@
+"""Recorded people as turns: where they paused, where they were done, and what a judge could have heard at each moment.
+
+A recording is one turn. Every silence of at least 100 ms in it is a pause: the ones inside are holds, the one at its end is the end of
+the turn (the method of livekit/eot-bench). Where speech stops is read from the loudness of the whole recording, never from the product's
+own voice activity.
+"""
+
+from __future__ import annotations
+
+import csv
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from engines.voice_activity import Melody, melody
+
+__all__ = ["OFFSETS_MS", "Pause", "Recording", "Turn", "listen", "load", "recordings", "spans"]
+
+RATE = 16_000
+OFFSETS_MS = (100, 200, 320, 480, 800)
+"""How long a silence has lasted when the judge is asked, as the listener does it."""
+_BLOCK = RATE // 100
+_LEAD = RATE // 2  # sound before the onset that the judge hears too
+_TAIL_MS = 2000
+
+
+class Recording(msgspec.Struct, frozen=True):
+    """One file of one person speaking; `speaker` is the file's own name where the corpus does not tell."""
+
+    corpus: str
+    speaker: str
+    path: Path
+
+    @property
+    def held_out(self) -> bool:
+        """Whether this speaker's recordings score (True) or fit (False): by a hash of the name, so it never changes."""
+        return zlib.crc32(f"{self.corpus}/{self.speaker}".encode()) % 2 == 1
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """A silence: ms since the onset at which it began, its length (inf at the end of the turn), and what was heard then."""
+
+    start_ms: float
+    length_ms: float
+    speech_ms: float  # voiced time before it
+    longest_ms: float  # longest pause of this turn before it
+    raw: tuple[float, ...]  # the turn model's P(complete) at OFFSETS_MS, as far as the silence lasted
+    melody: Melody
+
+    @property
+    def ends_turn(self) -> bool:
+        """Whether the person was done."""
+        return self.length_ms == float("inf")
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """A recording's pauses in order; the last ends the turn."""
+
+    corpus: str
+    speaker: str
+    name: str
+    held_out: bool
+    pauses: tuple[Pause, ...]
+
+
+def recordings(data: Path) -> Iterator[Recording]:
+    """All recordings of single people under `data`/speech, in a fixed order."""
+    speech = data / "speech"
+    for path in sorted((speech / "coffee-orders").glob("*.flac")):
+        yield Recording("coffee-orders", path.stem, path)
+    for path in sorted((speech / "rhasspy-test-en").rglob("*")):
+        # Those without a JSON begin with another product's wake phrase: two turns, not one.
+        if path.suffix in {".flac", ".wav"} and path.with_suffix(".json").is_file():
+            yield Recording("rhasspy-test-en", path.stem, path)
+    for corpus in ("kathleen-full", "speechocean"):
+        table = speech / corpus / "text.tsv"
+        if table.is_file():
+            with table.open(newline="", encoding="utf-8") as lines:
+                for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE):
+                    speaker = row.get("speaker") or Path(row["file"]).stem
+                    yield Recording(corpus, speaker, speech / corpus / row["file"])
+
+
+def load(path: Path) -> NDArray[np.int16]:
+    """`path` as 16 kHz mono int16."""
+    sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    mono = sound.mean(axis=1)
+    if rate != RATE:
+        mono = soxr.resample(mono, rate, RATE)
+    pcm: NDArray[np.int16] = np.clip(np.rint(mono * 32767.0), -32768, 32767).astype(np.int16)
+    return pcm
+
+
+def spans(audio: NDArray[np.int16]) -> list[tuple[int, int]]:
+    """Stretches of speech [start, end) in samples, with at least 100 ms of quiet between them.
+
+    Quiet is 30 dB under the loudest 10 ms (or 6 dB over the floor of the recording, whichever is louder).
+    """
+    blocks = audio[: len(audio) // _BLOCK * _BLOCK].reshape(-1, _BLOCK).astype(np.float32)
+    if not len(blocks):
+        return []
+    blocks -= blocks.mean()
+    level = 10.0 * np.log10(np.square(blocks).mean(axis=1) + 1.0)
+    loud = level > max(level.max() - 30.0, np.percentile(level, 5) + 6.0)
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], loud.astype(np.int8), [0]))))
+    found: list[tuple[int, int]] = []
+    for start, end in edges.reshape(-1, 2):
+        if found and start - found[-1][1] < 10:
+            found[-1] = (found[-1][0], int(end))
+        elif end - start >= 4 or (found and start - found[-1][1] < 10):  # shorter is a click or a breath
+            found.append((int(start), int(end)))
+    return [(start * _BLOCK, end * _BLOCK) for start, end in found]
+
+
+def listen(recording: Recording, judge: Callable[[NDArray[np.int16]], float], seed: int = 0) -> Turn | None:
+    """Play `recording` to `judge` as the listener would: at each pause, at OFFSETS_MS. None where no speech was found."""
+    audio = load(recording.path)
+    talk = spans(audio)
+    if not talk or sum(end - start for start, end in talk) < RATE // 5:
+        return None
+    audio = _with_room(audio, talk, np.random.default_rng([seed, zlib.crc32(recording.path.name.encode())]))
+    onset, pauses, longest, speech = talk[0][0], [], 0.0, 0.0
+    begin = max(0, onset - _LEAD)
+    for index, (start, end) in enumerate(talk):
+        speech += (end - start) * 1000 / RATE
+        last = index == len(talk) - 1
+        length = float("inf") if last else (talk[index + 1][0] - end) * 1000 / RATE
+        raw = [judge(audio[begin : end + ms * RATE // 1000]) for ms in OFFSETS_MS if ms <= length]
+        pauses.append(Pause((end - onset) * 1000 / RATE, length, speech, longest, tuple(raw), melody(audio[begin:end])))
+        longest = max(longest, 0.0 if last else length)
+    return Turn(recording.corpus, recording.speaker, recording.path.stem, recording.held_out, tuple(pauses))
+
+
+def _with_room(audio: NDArray[np.int16], talk: list[tuple[int, int]], rng: np.random.Generator) -> NDArray[np.int16]:
+    """`audio` with its own room going on after its end: noise as loud as its quietest tenth, so that the end is not a cut to nothing."""
+    missing = talk[-1][1] + _TAIL_MS * RATE // 1000 - len(audio)
+    if missing <= 0:
+        return audio
+    blocks = audio[: len(audio) // _BLOCK * _BLOCK].reshape(-1, _BLOCK).astype(np.float32)
+    floor = float(np.sqrt(np.percentile(np.square(blocks - blocks.mean()).mean(axis=1), 5)))
+    noise = np.clip(np.rint(rng.normal(0.0, max(floor, 0.5), missing)), -32768, 32767).astype(np.int16)
+    return np.concatenate((audio, noise))

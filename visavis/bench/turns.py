@@ -1,0 +1,172 @@
+"""End of turn, measured on recorded people in virtual time: how often is somebody cut off, and how long do they wait for it?
+
+The method is livekit/eot-bench's: each recording is a turn, each silence of 100 ms and more in it a decision, all inside are holds. A
+policy says after how much silence it would take the turn; taken before a hold is over, it is a false cut-off. Swept are the policies of
+
+- `vad`: a fixed wait;
+- `smart_turn`: the turn model alone with threshold, action delay and timeout;
+- `ours`: the calibrated probability of engines.voice_activity, with the family of waits that `endpoint_wait_ms` is one of;
+- `shipped`: `endpoint_wait_ms` as the kiosk uses it (one point).
+
+Delays count from the end of speech in the recording, the listener's own lag and the judge's time included. Every corpus has the same
+weight. Only speakers that the fit did not see are scored. Read sentences are easier to end than talk: compare rows, not with elsewhere.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engines.models import locate
+from engines.voice_activity import COEFFICIENTS, SmartTurn, calibrated, endpoint_wait_ms, observations
+from visavis.bench.turn_data import OFFSETS_MS, Pause, Turn, listen, recordings
+
+__all__ = ["LAG_MS", "Wait", "collect", "run", "score", "taken_ms"]
+
+LAG_MS = 90.0
+"""From the silence that a judge is asked about to its verdict: the listener notices on 32 ms frames, the turn model takes its time."""
+
+Wait = Callable[[Pause, float], float]
+"""(pause, newest probability) → ms of silence after which the turn is taken."""
+Probability = Callable[[Pause, int], float]
+"""(pause, index into OFFSETS_MS) → P(complete)."""
+
+
+def collect(data: Path, seed: int = 0, limit: int = 150, *, held_out: bool = True) -> list[Turn]:
+    """Up to `limit` recordings of each corpus under `data`, of the speakers that score (or fit), heard by the turn model.
+
+    Raises ModelError when the turn model is not in the store, OSError or soundfile's error for a broken recording.
+    """
+    judge = SmartTurn(locate("smart-turn"))
+    by_corpus = defaultdict(list)
+    for recording in recordings(data):
+        if recording.held_out is held_out:
+            by_corpus[recording.corpus].append(recording)
+    turns = []
+    for corpus, found in sorted(by_corpus.items()):
+        random.Random(f"{seed}/{corpus}").shuffle(found)
+        turns += [turn for recording in found[:limit] if (turn := listen(recording, judge.probability, seed))]
+    return turns
+
+
+def taken_ms(pause: Pause, probability: Probability, wait: Wait) -> float:
+    """After how much silence the turn is taken, whatever comes: the newest verdict counts, each arrives LAG_MS late."""
+    verdicts = range(len(pause.raw))
+    for index in verdicts:
+        begin = OFFSETS_MS[index] + LAG_MS
+        end = OFFSETS_MS[index + 1] + LAG_MS if index + 1 in verdicts else float("inf")
+        at = max(begin, wait(pause, probability(pause, index)))
+        if at < end:
+            return at
+    return float("inf")
+
+
+def score(turns: Sequence[Turn], probability: Probability, wait: Wait) -> dict[str, float]:
+    """Share of turns cut off, and delays of the others' ends in ms; each corpus weighs the same."""
+    cut: dict[str, list[bool]] = defaultdict(list)
+    delay: dict[str, list[float]] = defaultdict(list)
+    for turn in turns:
+        taken = [taken_ms(pause, probability, wait) for pause in turn.pauses]
+        cut[turn.corpus].append(any(at < pause.length_ms for at, pause in zip(taken[:-1], turn.pauses[:-1], strict=True)))
+        delay[turn.corpus].append(taken[-1])
+    everyone = np.concatenate([np.asarray(values) for values in delay.values()])
+    weights = np.concatenate([np.full(len(values), 1 / len(values)) for values in delay.values()])
+    order = np.argsort(everyone)
+    reached = np.cumsum(weights[order]) / weights.sum()
+    return {
+        "false_cutoffs": float(np.mean([np.mean(values) for values in cut.values()])),
+        "mean_delay_ms": float(np.mean([np.mean(values) for values in delay.values()])),
+        "p50_delay_ms": float(everyone[order][np.searchsorted(reached, 0.5)]),
+        "p95_delay_ms": float(everyone[order][np.searchsorted(reached, 0.95)]),
+    }
+
+
+def _raw(pause: Pause, index: int) -> float:
+    return pause.raw[index]
+
+
+def _ours(pause: Pause, index: int) -> float:
+    return calibrated(observations(pause.raw[index], pause.melody, OFFSETS_MS[index], pause.longest_ms), COEFFICIENTS)
+
+
+def shipped(pause: Pause, complete: float) -> float:
+    """The kiosk's own wait."""
+    return endpoint_wait_ms(complete, pause.speech_ms, pause.longest_ms)
+
+
+def policies() -> dict[str, tuple[Probability, list[Wait]]]:
+    """What is swept, by name."""
+
+    def fixed(wait_ms: float) -> Wait:
+        return lambda _pause, _p: wait_ms
+
+    def gated(threshold: float, action_ms: float, timeout_ms: float) -> Wait:
+        return lambda _pause, p: action_ms if p >= threshold else timeout_ms
+
+    def graded(low_ms: float, high_ms: float, steep: float) -> Wait:
+        return lambda _pause, p: low_ms + (high_ms - low_ms) * (1.0 - p) ** steep
+
+    thresholds, actions, timeouts = (
+        (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97),
+        (190, 250, 300, 400, 500),
+        (500, 600, 800, 1000, 1300, 1600, 2000),
+    )
+    lows, highs, steeps = (190, 220, 250, 300), (600, 800, 1000, 1300, 1600, 2000), (0.5, 0.7, 1.0, 1.4, 2.0, 3.0)
+    return {
+        "vad": (_raw, [fixed(wait) for wait in range(190, 2000, 20)]),
+        "smart_turn": (_raw, [gated(*knobs) for knobs in itertools.product(thresholds, actions, timeouts) if knobs[1] < knobs[2]]),
+        "ours": (_ours, [graded(*knobs) for knobs in itertools.product(lows, highs, steeps)]),
+    }
+
+
+def operating_points(points: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """The benchmark's figures out of all points of a sweep; None where no policy reaches the budget."""
+
+    def fewest(budget_ms: float) -> float | None:
+        return min((point["false_cutoffs"] for point in points if point["mean_delay_ms"] <= budget_ms), default=None)
+
+    def fastest(budget: float) -> float | None:
+        return min((point["mean_delay_ms"] for point in points if point["false_cutoffs"] <= budget), default=None)
+
+    curve, best = [], 2.0
+    for point in sorted(points, key=lambda point: (point["mean_delay_ms"], point["false_cutoffs"])):
+        if point["false_cutoffs"] < best:
+            best = point["false_cutoffs"]
+            curve.append([round(point["mean_delay_ms"], 1), round(best, 4)])
+    return {
+        "false_cutoffs_at_300ms": fewest(300),
+        "false_cutoffs_at_600ms": fewest(600),
+        "delay_at_5pct_ms": fastest(0.05),
+        "delay_at_10pct_ms": fastest(0.10),
+        "curve": curve,
+    }
+
+
+def run(data: Path, json_file: Path | None = None, seed: int = 0, limit: int = 150) -> dict[str, Any]:
+    """Measure; the figures of `ours` also stand at the top. Raises ModelError without the turn model, ValueError without recordings."""
+    turns = collect(data, seed, limit)
+    if not turns:
+        raise ValueError(f"{data}: no recordings of people under speech/")
+    report: dict[str, Any] = {
+        "turns": len(turns),
+        "holds": sum(len(turn.pauses) - 1 for turn in turns),
+        "seed": seed,
+        "per_corpus": {},
+    }
+    for name, (probability, waits) in policies().items():
+        report[name] = operating_points([score(turns, probability, wait) for wait in waits])
+    report["shipped"] = score(turns, _ours, shipped)
+    for corpus in sorted({turn.corpus for turn in turns}):
+        of_corpus = [turn for turn in turns if turn.corpus == corpus]
+        report["per_corpus"][corpus] = {"turns": len(of_corpus), **score(of_corpus, _ours, shipped)}
+    report |= report["ours"]
+    if json_file:
+        json_file.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    return report
