@@ -1,0 +1,7 @@
+"""Phonemes, posture and gaze to a control vector per frame. Pure: time is a parameter, the same seed gives the same face."""
+
+from engines.animation.animator import CUES, Animator
+from engines.animation.mouth import Phone, Track
+from engines.animation.visemes import VISEMES, Sound, sounds
+
+__all__ = ["CUES", "VISEMES", "Animator", "Phone", "Sound", "Track", "sounds"]

@@ -1,0 +1,130 @@
+"""The mouth says what is heard: contacts close, vowels open at their centre, silence is the resting face."""
+
+# ruff: noqa: RUF001 - IPA is meant
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines.animation import Animator, Phone
+from tests.engines.animation.conftest import IDLE, LIPS, NAMES, RANGES
+
+OPEN = ("jawOpen", "mouthLowerDown_L", "mouthUpperUp_R")
+
+
+def _frames(animator: Animator, phones: list[Phone], fps: int, offset: float) -> list[tuple[float, np.ndarray]]:
+    track = animator.speak(phones)
+    times = np.arange(offset - 0.4, phones[-1][2] + 0.6, 1 / fps)
+    return [(float(t), animator.frame(float(t) + 10, track=track, position=float(t), posture="speaking")) for t in times]
+
+
+@pytest.mark.parametrize("fps", [25, 30])
+@pytest.mark.parametrize("sound", ["m", "b", "p"])
+@pytest.mark.parametrize("length", [0.055, 0.07, 0.12])
+def test_lips_meet_within_the_sound(animator: Animator, at: dict[str, int], fps: int, sound: str, length: float):
+    """For m, b, p some frame within the phoneme shows closed lips, however the frames fall."""
+    phones = [("ˈɑː", 0.0, 0.15), (sound, 0.15, 0.15 + length), ("ˈɑː", 0.15 + length, 0.3 + length)]
+    for offset in np.arange(0, 1 / fps, 0.006):
+        inside = [f for t, f in _frames(animator, phones, fps, offset) if 0.15 - 0.008 <= t <= 0.15 + length]
+        closed = [f for f in inside if f[[at[n] for n in OPEN]].max() < 1e-6 and f[at["mouthPress_L"]] > 0.3]
+        assert closed
+
+
+@pytest.mark.parametrize("sound", ["f", "v"])
+def test_teeth_on_the_lip(animator: Animator, at: dict[str, int], sound: str):
+    """F and v roll the lower lip under the upper teeth and keep the jaw nearly shut."""
+    phones = [("ˈiː", 0.0, 0.12), (sound, 0.12, 0.2), ("ˈiː", 0.2, 0.32)]
+    frame = animator.frame(0, track=animator.speak(phones), position=0.16)
+    assert frame[at["mouthRollLower"]] > 0.5
+    assert frame[at["mouthUpperUp_L"]] > 0.4
+    assert frame[at["jawOpen"]] < 0.12
+
+
+@pytest.mark.parametrize("sound", ["θ", "l", "d", "n"])
+def test_the_tongue_rises(animator: Animator, at: dict[str, int], sound: str):
+    """TH, L, D, N lift the tongue to the teeth."""
+    phones = [("ˈɑː", 0.0, 0.15), (sound, 0.15, 0.22), ("ˈɑː", 0.22, 0.35)]
+    assert animator.frame(0, track=animator.speak(phones), position=0.185)[at["tongueUp"]] > 0.6
+
+
+@pytest.mark.parametrize("length", [0.08, 0.12, 0.2, 0.3])
+def test_opening_peaks_at_the_vowel_s_centre(animator: Animator, at: dict[str, int], length: float):
+    """No lag: the jaw is widest within 20 ms of the vowel's centre."""
+    track = animator.speak([("m", 0.0, 0.08), ("ˈɑː", 0.08, 0.08 + length), ("m", 0.08 + length, 0.16 + length)])
+    times = np.arange(0, 0.16 + length, 0.002)
+    jaw = [animator.frame(float(t), track=track, position=float(t))[at["jawOpen"]] for t in times]
+    assert abs(times[int(np.argmax(jaw))] - (0.08 + length / 2)) < 0.02
+    assert max(jaw) > 0.3
+
+
+def test_rounding_is_anticipated(animator: Animator, at: dict[str, int]):
+    """The t of "two" is rounder than the t of "tea"."""
+    pucker = [
+        animator.frame(0, track=animator.speak([("t", 0.0, 0.07), (vowel, 0.07, 0.2)]), position=0.035)[at["mouthPucker"]]
+        for vowel in ("ˈuː", "ˈiː")
+    ]
+    assert pucker[0] > pucker[1] + 0.1
+
+
+def test_the_mouth_prepares(animator: Animator, at: dict[str, int]):
+    """The jaw moves before the first sound, by no more than 120 ms."""
+    track = animator.speak([("ˈɑː", 1.0, 1.2)])
+    assert 0.88 <= track.start < 1.0
+    assert animator.frame(0, track=track, position=1.0)[at["jawOpen"]] > 0.02
+
+
+def test_rest_is_the_idle_mouth_bit_by_bit(animator: Animator):
+    """Outside of speech, between sentences included, the mouth is exactly the pack's, in every posture."""
+    track = animator.speak([("h", 0.0, 0.06), ("ˈaɪ", 0.06, 0.3), ("", 0.3, 1.0), ("j", 1.0, 1.06), ("uː", 1.06, 1.3)])
+    animator.cue("smile", 5.0)
+    animator.cue("nod", 5.5)
+    for i, posture in enumerate(["idle", "attentive", "listening", "thinking", "speaking"] * 40):
+        for position in (-0.2, 0.6, 1.6):
+            frame = animator.frame(i / 25, track=track, position=position, posture=posture)
+            assert np.array_equal(frame[LIPS], IDLE[LIPS])
+
+
+def test_cut_closes_the_mouth_smoothly(animator: Animator):
+    """An interrupted mouth goes on from where it was and is at rest 130 ms later."""
+    track = animator.speak([("ˈɑː", 0.0, 0.3), ("ˈiː", 0.3, 0.6)])
+    cut = track.cut(0.15)
+    assert np.allclose(track.at(0.1499), cut.at(0.1501), atol=0.02)
+    assert np.array_equal(cut.at(0.29), IDLE[LIPS_WITH_PUFF])
+    assert np.array_equal(track.cut(5.0).at(5.1), IDLE[LIPS_WITH_PUFF])
+
+
+LIPS_WITH_PUFF = [i for i, n in enumerate(NAMES) if n.startswith(("mouth", "jaw", "tongue", "cheekPuff"))]
+
+
+@pytest.mark.parametrize("fps", [25, 30])
+def test_no_jumps(animator: Animator, fps: int):
+    """Between two frames no mouth weight changes by more than 0.75, not even in "papapa" and "wow"."""
+    phones, t = [], 0.0
+    for symbol, length in [("p", 0.06), ("ɐ", 0.07)] * 4 + [("w", 0.08), ("ˈaʊ", 0.2), ("f", 0.07), ("iː", 0.1), ("m", 0.06), ("ˈɑː", 0.2)]:
+        phones.append((symbol, t, t + length))
+        t += length
+    frames = np.array([f for _, f in _frames(animator, phones, fps, 0.0)])
+    assert np.abs(np.diff(frames[:, LIPS], axis=0)).max() < 0.75
+
+
+_SYMBOLS = st.sampled_from(["m", "ˈɑː", "", "f", "əl", "ˈaɪ", "t", "w", "AH0", "p", "??", "ʃ", "ɹ"])
+
+
+@given(st.lists(st.tuples(_SYMBOLS, st.floats(0, 0.5), st.floats(0, 0.3)), max_size=20), st.floats(-1, 12), st.floats(-1e4, 1e4))
+def test_ranges_are_kept(sounds: list[tuple[str, float, float]], position: float, yaw: float):
+    """Any phonemes with any gaps, any position, any target: every control stays within its range."""
+    phones, t = [], 0.0
+    for symbol, length, gap in sounds:
+        phones.append((symbol, t, t + length))
+        t += length + gap
+    face = Animator(NAMES, RANGES, IDLE, seed=1)
+    track = face.speak(phones)
+    for step in range(3):
+        frame = face.frame(step / 25, track=track, position=position + step / 25, posture="speaking", target=(yaw, yaw))
+        assert np.isfinite(frame).all()
+        assert (frame >= RANGES[:, 0]).all()
+        assert (frame <= RANGES[:, 1]).all()
+    assert np.array_equal(face.frame(9, track=track, position=track.end + 1)[LIPS], IDLE[LIPS])
