@@ -21,16 +21,7 @@ __all__ = ["CommandReceiver", "CommandSender"]
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-_PREFIX = b"\x00"
 _MS = 1_000_000
-
-
-class _Out(msgspec.Struct, gc=False):
-    """A command on its way: which connection it was sent on, and until when it is worth anything."""
-
-    seq: int
-    deadline_ns: int
-    connection: int
 
 
 class CommandSender(Generic[T]):
@@ -44,6 +35,7 @@ class CommandSender(Generic[T]):
         self,
         context: zmq.Context[Any],
         path: str,
+        prefix: int,
         type: type[T],  # noqa: A002  the bus's word for what a link carries
         deadline_ms: int,
         capacity: int,
@@ -59,13 +51,14 @@ class CommandSender(Generic[T]):
         self._deadline_ns = deadline_ms * _MS
         self._capacity = capacity
         self._seq = self._sent = self._peak = 0
-        self._out: deque[_Out] = deque()
+        self._out: deque[tuple[int, int]] = deque()  # seq and deadline of what is not confirmed, oldest first
+        self._doubtful = 0  # the first so many went to a receiver that has died: some, all or none of them got there
         self._dropped = {"overflow": 0, "peer_gone": 0}
         self._connection = 0  # how often the peer was there
         self._connected = False
         self._encode = msgspec.msgpack.Encoder().encode_into
         self._decode_ack = msgspec.msgpack.Decoder(list[int]).decode
-        self._buffer = bytearray(_PREFIX)
+        self._buffer = bytearray([prefix])
         # zmq's own limit shall never be the one that counts; its look at how full a pipe is may be half a pipe late.
         hwm = 2 * capacity + 16
         self._socket = open_socket(context, zmq.DEALER, path, bind=False, options={zmq.SNDHWM: hwm, zmq.RCVHWM: hwm})
@@ -83,7 +76,7 @@ class CommandSender(Generic[T]):
         if self._connection and not self._connected:
             self._dropped["peer_gone"] += 1
             raise PeerGone(f"link {self._name!r}: the receiver has exited")
-        if len(self._out) >= self._capacity:
+        if len(self._out) - self._doubtful >= self._capacity:
             self._dropped["overflow"] += 1
             raise Overflow(f"link {self._name!r}: {self._capacity} commands are waiting")
         now = self._clock()
@@ -96,7 +89,7 @@ class CommandSender(Generic[T]):
             raise mapped(error, f"link {self._name!r}") from error
         self._seq += 1
         self._sent += 1
-        self._out.append(_Out(self._seq, deadline, self._connection))
+        self._out.append((self._seq, deadline))
         self._peak = max(self._peak, len(self._out))
 
     def confirm(self, timeout_ms: int) -> None:
@@ -116,8 +109,10 @@ class CommandSender(Generic[T]):
             left = (end - self._clock()) // _MS
             if left <= 0:
                 raise DeadlineMissed(f"link {self._name!r}: {len(self._out)} commands were not taken in {timeout_ms} ms")
-            # A death wakes nobody here (it comes over the monitor), so look again soon.
-            poll(self._socket, min(int(left), 20), self._name)
+            try:
+                zmq.zmq_poll([(self._socket, zmq.POLLIN), (self._monitor, zmq.POLLIN)], int(left))
+            except zmq.ZMQError as error:
+                raise mapped(error, f"link {self._name!r}") from error
 
     def _update(self) -> None:
         """Takes in what has happened: connection lost or made, commands confirmed."""
@@ -128,18 +123,20 @@ class CommandSender(Generic[T]):
             raise mapped(error, f"link {self._name!r}") from error
         # What went to a receiver that died is lost for certain once it could not be carried out any more.
         now = self._clock()
-        while self._out and self._out[0].connection != self._connection and self._out[0].deadline_ns < now:
+        while self._doubtful and self._out[0][1] < now:
             self._lose()
 
     def _follow_peer(self) -> None:
-        while self._monitor.EVENTS & zmq.POLLIN:
+        while self._monitor.poll(0):
             event = int.from_bytes(self._monitor.recv_multipart()[0][:2], "little")
             self._connected = event == zmq.Event.HANDSHAKE_SUCCEEDED
-            if self._connected:
-                if not self._connection:
-                    for out in self._out:  # kept for its first start, not lost with an earlier one
-                        out.connection = 1
-                self._connection += 1
+            if not self._connected:
+                continue
+            self._connection += 1
+            if self._connection > 1:  # what was kept for the very first start is not in doubt
+                for _ in range(self._doubtful):
+                    self._lose()
+                self._doubtful = len(self._out)
 
     def _take_acks(self) -> None:
         while True:
@@ -149,13 +146,17 @@ class CommandSender(Generic[T]):
                 return
             for seq in acks:
                 # Commands arrive in order: whatever is older than a confirmed one died with an earlier receiver.
-                while self._out and self._out[0].seq < seq:
+                while self._out and self._out[0][0] < seq:
                     self._lose()
-                if self._out and self._out[0].seq == seq:
-                    self._out.popleft()
+                if self._out and self._out[0][0] == seq:
+                    self._forget()
+
+    def _forget(self) -> None:
+        self._out.popleft()
+        self._doubtful = max(0, self._doubtful - 1)
 
     def _lose(self) -> None:
-        self._out.popleft()
+        self._forget()
         self._dropped["peer_gone"] += 1
         _log.warning("link %s: a command was lost with its receiver", self._name)
 
@@ -191,6 +192,7 @@ class CommandReceiver(Generic[T]):
         self,
         context: zmq.Context[Any],
         path: str,
+        prefix: int,
         type: type[T],  # noqa: A002  the bus's word for what a link carries
         capacity: int = 1024,
         *,
@@ -198,6 +200,7 @@ class CommandReceiver(Generic[T]):
     ) -> None:
         self._name = link_name(path)
         self._clock = clock
+        self._prefix = bytes([prefix])
         self._decode = msgspec.msgpack.Decoder(Envelope[type]).decode  # type: ignore[valid-type]
         self._encode_ack = msgspec.msgpack.Encoder().encode
         self._received = self._depth = self._peak = self._age_ns = 0
@@ -243,6 +246,8 @@ class CommandReceiver(Generic[T]):
         now = self._clock()
         for sender, frame in parts:
             try:
+                if frame[:1] != self._prefix:
+                    raise msgspec.ValidationError("it belongs to another link")
                 envelope: Envelope[T] = self._decode(memoryview(frame)[1:])
             except msgspec.MsgspecError as error:
                 self._dropped["malformed"] += 1

@@ -79,13 +79,14 @@ def shape_of(format: int, width: int, height: int) -> tuple[int, ...]:  # noqa: 
 class Layout:
     """Where things are in a ring of this spec. ValueError if the spec cannot be laid out."""
 
-    __slots__ = ("consumers", "data_bytes", "first_consumer", "slot_bytes", "slots", "spec")
+    __slots__ = ("consumers", "data_bytes", "first_consumer", "frame_bytes", "slot_bytes", "slots", "spec")
 
     def __init__(self, spec: FrameRingSpec) -> None:
         self.spec = spec
         # One slot being drawn, the newest, one in between for a reader on its way to it, and one that each consumer may hold.
         self.slots = len(spec.consumers) + 3
-        self.slot_bytes = page_align(int(np.prod(shape_of(spec.format, spec.max_width, spec.max_height))))
+        self.frame_bytes = int(np.prod(shape_of(spec.format, spec.max_width, spec.max_height)))
+        self.slot_bytes = page_align(self.frame_bytes)
         self.data_bytes = self.slots * self.slot_bytes
         self.first_consumer = (2 + self.slots) * LINE
         self.consumers = {name: self.first_consumer + i * LINE for i, name in enumerate(spec.consumers)}
@@ -110,7 +111,7 @@ class Layout:
         """The frame of this shape in `slot`. ValueError if it does not fit."""
         shape = shape_of(self.spec.format, width, height)
         size = int(np.prod(shape))
-        if size > self.slot_bytes:
+        if size > self.frame_bytes:
             raise ValueError(f"a frame of {width}x{height} does not fit the slots of ring {self.spec.name!r}")
         start = slot * self.slot_bytes
         return memory[start : start + size].reshape(shape)

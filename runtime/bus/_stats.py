@@ -25,7 +25,7 @@ class RingStats(msgspec.Struct, frozen=True):
     role: str  # writer | reader | observer
     epoch: int  # lives of the writer so far
     depth: int  # frames: slots pinned now; audio: samples that can be read
-    peak: int  # frames: most slots pinned when a frame began; audio: the ring's capacity once it is full
+    peak: int  # frames: most slots pinned when a frame began (reader: longest lease, ns); audio: as depth
     sent: int  # frames committed, frames leased, samples written or read: by role
     dropped: dict[str, int]
     oldest_lease_ns: int = 0
@@ -38,7 +38,7 @@ class LinkStats(msgspec.Struct, frozen=True):
     """Counters of one end of a link. `dropped` goes by reason."""
 
     name: str
-    kind: str  # latest | stream | command
+    kind: str  # latest | stream | command; a publisher serves both of the first two: publish
     role: str  # publisher | subscriber | sender | receiver
     sent: int = 0
     received: int = 0
