@@ -9,6 +9,7 @@
 from engines.synthesis._espeak import EspeakSynthesiser
 from engines.synthesis._piper import PiperSynthesiser
 from engines.synthesis._select import select
+from engines.synthesis._spoken import sentences
 from engines.synthesis._types import Clip, Pcm, Selection, Synthesiser, TimedPhoneme, TimedWord
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "TimedPhoneme",
     "TimedWord",
     "select",
+    "sentences",
 ]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -154,7 +154,10 @@ def _library() -> _Library:
 class EspeakSynthesiser:
     """Speaks with espeak-ng. Raises EngineMissing when the library is not here, EngineError for an unknown voice."""
 
-    def __init__(self, voice: str = VOICE, words_per_minute: int = WORDS_PER_MINUTE, pitch: int = 50) -> None:
+    def __init__(
+        self, voice: str = VOICE, words_per_minute: int = WORDS_PER_MINUTE, pitch: int = 50, pronunciations: Mapping[str, str] | None = None
+    ) -> None:
+        self._pronunciations = dict(pronunciations or {})
         self._lib = _library()
         self._how = (voice, words_per_minute, pitch)
         self._gain = _sound.gain_for(self.raw(_REFERENCE).samples, self._lib.rate)
@@ -171,7 +174,7 @@ class EspeakSynthesiser:
     def speak(self, text: str) -> Iterator[Clip]:
         """Speak `text`, one clip per sentence."""
         for sentence in sentences(text):
-            said = spoken(sentence)
+            said = spoken(sentence, self._pronunciations)
             raw = self.raw(said.text)
             if len(raw.samples):
                 words = (TimedWord(*word) for word in said.words(sentence, raw.words))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,10 @@ class PiperSynthesiser:
     Raises EngineMissing without the package piper-tts, ModelError when a file is missing, corrupt or no Piper voice.
     """
 
-    def __init__(self, model: Path, *, speaker: str = "", rate: float = 1.0, threads: int = 1) -> None:
+    def __init__(
+        self, model: Path, *, speaker: str = "", rate: float = 1.0, pronunciations: Mapping[str, str] | None = None, threads: int = 1
+    ) -> None:
+        self._pronunciations = dict(pronunciations or {})
         self._voice, self._how = _load(model, threads)
         self._how.length_scale = self._voice.config.length_scale / rate
         if speaker:
@@ -54,7 +57,7 @@ class PiperSynthesiser:
     def speak(self, text: str) -> Iterator[Clip]:
         """Speak `text`, one clip per sentence as Piper sees it."""
         for sentence in sentences(text):
-            said = spoken(sentence)
+            said = spoken(sentence, self._pronunciations)
             chunks = list(self._chunks(said.text))
             if not chunks:
                 continue

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 
 __all__ = ["Spoken", "sentences", "spoken"]
 
@@ -112,11 +114,19 @@ class Spoken:
         return tuple(found)
 
 
-def spoken(written: str) -> Spoken:
-    """What is said for `written`. Decoration (markdown, emoji, control characters) is silent."""
+def spoken(written: str, pronunciations: Mapping[str, str] = MappingProxyType({})) -> Spoken:
+    """What is said for `written`; `pronunciations` are a store's own (word → how to say it) and come first.
+
+    Decoration (markdown, emoji, control characters) is silent.
+    """
     text = "".join(_silent(c) for c in written)
     origin = list(range(len(text)))
-    for pattern, replace in _RULES:
+    own: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]] = [
+        (re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.IGNORECASE), partial(_as_told, said))
+        for word, said in pronunciations.items()
+        if word
+    ]
+    for pattern, replace in (*own, *_RULES):
         parts, source, end = [], [], 0
         for m in pattern.finditer(text):
             new = replace(m)
@@ -127,6 +137,10 @@ def spoken(written: str) -> Spoken:
         if parts:
             text, origin = "".join([*parts, text[end:]]), source + origin[end:]
     return Spoken(text, tuple(origin))
+
+
+def _as_told(said: str, _: re.Match[str]) -> str:
+    return said
 
 
 def _silent(c: str) -> str:

@@ -77,3 +77,10 @@ def test_words_keep_their_written_form():
     assert [w for w, _ in words] == ["That", "is", "£2.40", "please"]
     assert 100 * said.text.index("2 pounds") == words[2][1]
     assert 100 * said.text.index("please") == words[3][1]
+
+
+def test_a_store_s_own_pronunciations():
+    """Words that a pack explains are said as it says, and still shown as written."""
+    said = spoken("One Crema, please", {"crema": "kremma"})
+    assert said.text == "One kremma, please"
+    assert ("Crema,", 4) in said.words("One Crema, please", {4: 4})
