@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 __all__ = [
     "DUCK_DB", "FRAME_MS", "SILENT_DB", "SILENT_MS", "SPEECH_DB", "Quantiles",
-    "duck_at", "envelope_lag", "gain_track", "levels_db", "locate", "quantiles", "silent_at", "slope_per_hour", "sound_end", "sound_start", "speech_bounds",
+    "duck_at", "envelope_lag", "gain_track", "levels_db", "locate", "quantiles", "silent_at", "slope_per_hour",
+    "sound_end", "sound_start", "speech_bounds",
 ]  # fmt: skip
 
 FRAME_MS = 10

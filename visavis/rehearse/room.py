@@ -59,7 +59,7 @@ class Room:
         self._daemon: subprocess.Popen[bytes] | None = None
         self.env: dict[str, str] = {}
 
-    def __enter__(self) -> Room:
+    def __enter__(self) -> Room:  # noqa: PYI034 - typing.Self is newer than Python 3.10
         daemon = _find("pulseaudio")
         for tool in ("pactl", "pacat", "parec"):
             _find(tool)
@@ -86,7 +86,8 @@ class Room:
             self._daemon = subprocess.Popen(
                 [
                     daemon, "-n", "--daemonize=no", "--system=no", "--exit-idle-time=-1", "--use-pid-file=no", "--disable-shm=yes",
-                    "--high-priority=yes", "--log-target=stderr", "--log-level=error", f"--load=module-native-protocol-unix socket={socket} auth-anonymous=1",
+                    "--high-priority=yes", "--log-target=stderr", "--log-level=error",
+                    f"--load=module-native-protocol-unix socket={socket} auth-anonymous=1",
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env,
             )  # fmt: skip

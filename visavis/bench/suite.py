@@ -1,0 +1,72 @@
+"""Runs the benchmarks by name: each is a module of this folder with `run(...) -> dict`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engines.errors import EngineError
+from runtime.config import environment
+from visavis.bench.report import BenchError, lines_of, print_table
+
+__all__ = ["BENCHES", "main", "measure"]
+
+BENCHES = {
+    "orders": "recorded coffee orders: words, slots, whole orders",
+    "bus": "messages and frames between processes, against peers",
+    "turns": "end of turn on recorded people, in virtual time",
+    "frames": "the renderer alone, by rung",
+    "start": "from `visavis run` to the face and to the first possible answer",
+    "memory": "PSS of every node over minutes, and its slope",
+}
+
+
+def main(what: str, *, data: Path | None, json: Path | None, seed: int, minutes: float) -> int:
+    """Run `what` (or all), print tables, write JSON. Raises BenchError for an unknown name or where it cannot measure."""
+    if what != "all" and what not in BENCHES:
+        raise BenchError(f"there is no benchmark {what!r}: known are {', '.join(BENCHES)}, all, report")
+    results: dict[str, Any] = {}
+    failures = []
+    for name in BENCHES if what == "all" else (what,):
+        try:
+            results[name] = measure(name, data=data, seed=seed, minutes=minutes)
+        except BenchError as error:
+            failures.append(str(error))
+            continue
+        print_table(f"{name}: {BENCHES[name]}", ("figure", "n", "p50 or value", "p95", "p99"), lines_of(results[name]))
+    if json and results:
+        body = results if what == "all" else results[what]
+        json.write_bytes(msgspec.json.format(msgspec.json.encode(body), indent=1) + b"\n")
+    if failures and (what != "all" or not results):
+        raise BenchError(failures[0])
+    for line in failures:
+        print(f"not measured: {line}")
+    return 0
+
+
+def measure(name: str, **wanted: Any) -> dict[str, Any]:
+    """One benchmark's result with the machine it was measured on. Raises BenchError (one line) if it cannot be measured here."""
+    from visavis.bench._machine import machine
+
+    run = importlib.import_module(f"visavis.bench.{name}").run
+    known = inspect.signature(run).parameters
+    arguments = {key: value for key, value in wanted.items() if key in known}
+    if "data" in arguments and arguments["data"] is None:
+        default = environment().shared / "data"
+        if known["data"].default is inspect.Parameter.empty:
+            if not default.is_dir():
+                raise BenchError(f"{name}: needs recordings; there are none at {default}: give --data or set VISAVIS_SHARED")
+            arguments["data"] = default
+        elif default.is_dir():
+            arguments["data"] = default
+        else:
+            del arguments["data"]
+    try:
+        result = dict(run(**arguments))
+    except (EngineError, ImportError, OSError, ValueError, RuntimeError) as error:
+        raise BenchError(f"{name}: cannot measure here: {error}") from error
+    return {"machine": machine()} | result

@@ -1,0 +1,262 @@
+"""The command `visavis`: run a kiosk, look what works here, rehearse it, measure it, fetch models, make faces."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import cyclopts
+import msgspec
+from cyclopts import App, Parameter
+
+__all__ = ["app", "main"]
+
+BAD_USE = 2
+"""Exit status when something could not be done at all: one line on stderr says why."""
+
+app = App(name="visavis", help="A face that shop visitors talk to, entirely on the device.")
+models = App(name="models", help="Model files: what there is, fetch, verify, import.")
+app.command(models)
+
+_MISTAKES = {
+    "BenchError", "BusError", "ConfigError", "EngineError", "FileNotFoundError", "PackError", "PortInUse",
+    "RehearsalError", "TimelineError",
+}  # fmt: skip
+"""Errors that a person can mend: told in their own words, without a traceback."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    try:
+        result = app(arguments, exit_on_error=False, result_action="return_value")
+    except cyclopts.CycloptsError:
+        return BAD_USE  # cyclopts has already said what is wrong
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if not any(kind.__name__ in _MISTAKES for kind in type(error).__mro__):
+            raise
+        sys.stderr.write(f"visavis: {error}\n")
+        return BAD_USE
+    return result if isinstance(result, int) else 0
+
+
+def _options(pairs: Sequence[str]) -> dict[str, str]:
+    from visavis.rehearse.errors import RehearsalError
+
+    for pair in pairs:
+        if "=" not in pair:
+            raise RehearsalError(f"--option {pair}: must be key=value")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+@app.command
+def run(*, config: Path | None = None, timeline: Path | None = None, open_browser: Annotated[bool, Parameter(name="--open")] = False,
+        option: tuple[str, ...] = ()) -> int:  # fmt: skip
+    """Run the kiosk until Ctrl-C.
+
+    Parameters
+    ----------
+    config
+        kiosk.toml; without it the defaults, or the file that VISAVIS_CONFIG names.
+    timeline
+        Write the turn records (times, never words) to this file.
+    open_browser
+        Open the page in this desktop's browser once the face is there.
+    option
+        key=value for the nodes; for tests and rehearsals.
+
+    """
+    import webbrowser
+
+    from runtime import supervisor
+    from runtime.config import environment
+
+    def ready(url: str) -> None:
+        print(f"Visavis is ready: {url}", flush=True)
+        if open_browser:
+            webbrowser.open(url)
+
+    chosen = config or environment().config
+    return supervisor.run(chosen, timeline=str(timeline.resolve()) if timeline else "", options=_options(option), on_ready=ready)
+
+
+@app.command
+def doctor(*, config: Path | None = None, json: Path | None = None) -> int:
+    """Say what works on this machine, what falls back to what, why, and what to do. Exit status 0 if the kiosk can run.
+
+    Parameters
+    ----------
+    config
+        kiosk.toml to look at.
+    json
+        Also write the findings to this file.
+
+    """
+    from visavis import doctor as surgery
+
+    findings = surgery.examine(config)
+    print(surgery.table(findings))
+    if json:
+        json.write_bytes(msgspec.json.encode(findings))
+    return int(any(f.state == "fails" for f in findings))
+
+
+@app.command
+def rehearse(scenario: Path, *, out: Path, record: bool = True, data: Path | None = None, seed: int = 1, config: Path | None = None,
+             json: Path | None = None) -> int:  # fmt: skip
+    """Play a visitor against the whole kiosk in real time and measure it from what the room heard and the page drew.
+
+    Parameters
+    ----------
+    scenario
+        A TOML file, e.g. tests/scenarios/coffee.toml.
+    out
+        Folder for room.wav, visit.mp4, timeline.jsonl and report.json.
+    record
+        Keep the frames and write visit.mp4; figures of fps, gaps and CPU count only with --no-record.
+    data
+        Folder of recorded people (the layout of `data` in the shared folder).
+    seed
+        Chooses the recordings that a draw takes.
+    config
+        kiosk.toml to start from.
+    json
+        Write the report to this file too.
+
+    """
+    from visavis import rehearse as rehearsal
+    from visavis.bench.report import print_table
+    from visavis.rehearse import report
+
+    result = rehearsal.rehearse(
+        scenario, out, record=record, data=data, seed=seed, config=config, say=lambda line: print(line, file=sys.stderr, flush=True)
+    )  # fmt: skip
+    print_table(f"{result['title']} ({result['seconds']} s)", ("figure", "n", "p50", "p95", "p99"), report.rows(result))
+    for line in result["trouble"] + result["not_found"]:
+        print(f"! {line}")
+    if json:
+        report.save(result, json)
+    return 0
+
+
+@app.command
+def latency(timeline: Path, *, json: Path | None = None) -> int:
+    """Times of each stage after the end of the visitor's speech, from the kiosk's own turn records.
+
+    Parameters
+    ----------
+    timeline
+        timeline.jsonl of `visavis run --timeline` or of a rehearsal.
+    json
+        Also write the table to this file.
+
+    """
+    from visavis import latency as records
+    from visavis.bench.report import print_table, quantile_row
+
+    table = records.table(records.read(timeline))
+    print_table("ms after the end of speech", ("stage", "n", "p50", "p95", "p99"), [quantile_row(*row) for row in table.items()])
+    if json:
+        json.write_bytes(msgspec.json.encode(table))
+    return 0
+
+
+@app.command
+def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed: int = 1, minutes: float = 5.0,
+          results: Path | None = None) -> int:  # fmt: skip
+    """Measure: orders, bus, turns, frames, start, memory, or all; `report` writes docs/benchmarks.md from kept results.
+
+    Parameters
+    ----------
+    what
+        Which benchmark; `all` runs each that can run here.
+    data
+        Recordings to measure on (default: VISAVIS_SHARED/data).
+    json
+        Write the result to this file. Results in docs/benchmarks/*.json go into the report.
+    seed
+        Chooses samples.
+    minutes
+        How long `memory` watches.
+    results
+        For `report`: the folder of kept results (default docs/benchmarks).
+
+    """
+    from visavis.bench import report as bench_report
+    from visavis.bench import suite
+
+    if what == "report":
+        print(bench_report.write(results))
+        return 0
+    return suite.main(what, data=data, json=json, seed=seed, minutes=minutes)
+
+
+@app.command
+def studio(step: str, *arguments: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
+    """Make an avatar: run a step of engines.studio (rig, render, train, quantize, pack …) with its own arguments.
+
+    Parameters
+    ----------
+    step
+        The step's name.
+    arguments
+        Passed on; `--help` after `--` shows them.
+
+    """
+    from engines.errors import EngineError
+
+    folder = Path(__file__).resolve().parent.parent / "engines" / "studio"
+    steps = sorted(path.stem for path in folder.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
+    if step not in steps:
+        raise EngineError(f"studio has no step {step!r}: there are {', '.join(steps)}")
+    sys.argv = [f"visavis studio {step}", *arguments]
+    runpy.run_module(f"engines.studio.{step}", run_name="__main__")
+    return 0
+
+
+@models.command(name="list")
+def list_models() -> int:
+    """All models: where they stand, their size and licence, and what serves while one is missing."""
+    from engines.models import manifest, state_of
+    from visavis.bench.report import print_table
+
+    lines = []
+    for model in manifest():
+        state = state_of(model)
+        note = "" if state.status == "ok" else state.detail or model.without
+        lines.append((model.name, model.version, f"{model.size / 1e6:.1f} MB", model.licence, state.status, note))
+    print_table("models", ("name", "version", "size", "licence", "here", "without it"), lines)
+    return 0
+
+
+@models.command
+def fetch(*names: str) -> int:
+    """Download models (all default ones if none is named), verify and keep them. A mirror (VISAVIS_MODELS) is asked first."""
+    from engines import fetching
+
+    return fetching.command(list(names))
+
+
+@models.command
+def verify() -> int:
+    """Check every model file that is here against its checksum. Exit status 1 if one is damaged."""
+    from engines.models import manifest, state_of
+
+    damaged = 0
+    for model in manifest():
+        state = state_of(model)
+        damaged += state.status == "corrupt"
+        print(f"{model.name}: {state.status}{f' ({state.detail})' if state.detail else ''}")
+    return int(damaged > 0)
+
+
+@models.command(name="import")
+def import_models(source: Path) -> int:
+    """Take models from a folder, e.g. a USB stick; each is verified before it is kept."""
+    from engines import fetching
+
+    return fetching.import_command(source)
