@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import zmq
 
-from runtime.bus._sockets import Clock, Envelope, link_name, monotonic_ns, open_socket, poll
+from runtime.bus._sockets import Clock, Envelope, link_name, monotonic_ns, open_socket, wait
 from runtime.bus._stats import LinkStats
 from runtime.bus.errors import DeadlineMissed, Overflow, PeerGone, mapped
 
@@ -216,13 +216,12 @@ class CommandReceiver(Generic[T]):
         Raises:
             PeerGone: the context was ended.
         """
-        if timeout_ms and not poll(self._socket, timeout_ms, self._name):
-            return []
         messages: list[T] = []
         taken = 0
         try:
             # Sending the confirmations may swallow the edge of a message that comes just then: look again after it.
-            while parts := self._drain():
+            while parts := self._drain(timeout_ms):
+                timeout_ms = 0
                 taken += len(parts)
                 messages += self._take(parts)
         except zmq.ZMQError as error:
@@ -231,14 +230,16 @@ class CommandReceiver(Generic[T]):
         self._peak = max(self._peak, taken)
         return messages
 
-    def _drain(self) -> list[tuple[bytes, bytes]]:
+    def _drain(self, timeout_ms: int) -> list[tuple[bytes, bytes]]:
         parts: list[tuple[bytes, bytes]] = []
-        while True:
-            try:
-                sender, *rest = self._socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return parts
-            parts.append((sender, b"".join(rest)))
+        if timeout_ms:
+            wait(self._socket, timeout_ms)
+        try:
+            while True:
+                sender, *rest = self._socket.recv_multipart(0 if timeout_ms and not parts else zmq.NOBLOCK)
+                parts.append((sender, b"".join(rest)))
+        except zmq.Again:
+            return parts
 
     def _take(self, parts: list[tuple[bytes, bytes]]) -> list[T]:
         messages: list[T] = []

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import zmq
 
-from runtime.bus._sockets import Clock, Envelope, link_name, monotonic_ns, open_socket, poll
+from runtime.bus._sockets import Clock, Envelope, link_name, monotonic_ns, open_socket, wait
 from runtime.bus._stats import LinkStats
 from runtime.bus.errors import mapped
 
@@ -128,18 +128,19 @@ class Subscriber(Generic[T]):
         Raises:
             PeerGone: the context was ended.
         """
-        if timeout_ms and not poll(self._socket, timeout_ms, self._name):
-            return []
-        frames = self._drain()
+        frames = self._drain(timeout_ms)
         self._depth = len(frames)
         self._peak = max(self._peak, self._depth)
         if self._kind is LinkKind.LATEST:
             frames = frames[-1:]
         return [message for frame in frames for message in self._open(frame)]
 
-    def _drain(self) -> list[bytes]:
+    def _drain(self, timeout_ms: int) -> list[bytes]:
         frames: list[bytes] = []
         try:
+            if timeout_ms:
+                wait(self._socket, timeout_ms)
+                frames.append(self._socket.recv())
             while True:
                 frames.append(self._socket.recv(zmq.NOBLOCK))
         except zmq.Again:

@@ -81,12 +81,13 @@ def open_socket(context: zmq.Context[Any], kind: int, path: str, *, bind: bool, 
     return socket
 
 
-def poll(socket: zmq.Socket[bytes], timeout_ms: int, name: str) -> bool:
-    """Waits until the socket can be read; False after `timeout_ms`."""
-    try:
-        return bool(socket.poll(timeout_ms, zmq.POLLIN))
-    except zmq.ZMQError as error:
-        raise mapped(error, f"link {name!r}") from error
+def wait(socket: zmq.Socket[bytes], timeout_ms: int) -> None:
+    """Makes the next blocking receive give up (zmq.Again) after `timeout_ms`.
+
+    Waiting inside `recv` saves the set-up of a poll for every message.
+    """
+    if timeout_ms != socket.RCVTIMEO:
+        socket.RCVTIMEO = timeout_ms
 
 
 def attach(loop: asyncio.AbstractEventLoop, receiver: Receiver[T], callback: Callable[[list[T]], None]) -> Callable[[], None]:
