@@ -1,0 +1,132 @@
+/** Joins the parts: one control socket, one media worker, one voice, one microphone, one face, one screen. */
+
+import { Face } from "./face.js";
+import { Link } from "./link.js";
+import { Mic } from "./mic.js";
+import { Ui } from "./ui.js";
+import { Voice } from "./voice.js";
+
+const BEAT_MS = 1000;
+const GESTURE_AFTER_MS = 800;
+const MEDIA_RETRY_MS = 500;
+const WORKER = "/js/worker.js";
+
+const asked = new URLSearchParams(location.search);
+const policy = window.trustedTypes?.createPolicy("visavis", { createScriptURL: (url) => {
+  if (url !== WORKER) throw new TypeError("no other script");
+  return url;
+} });
+const worker = new Worker(policy ? policy.createScriptURL(WORKER) : WORKER);
+const canvases = { canvas: document.getElementById("face"), video: document.getElementById("face-video"), still: document.getElementById("still") };
+
+let voice = null;
+const tell = (kind, what) => link.tell(kind, what);
+const heard = (ms) => voice?.heard(ms) ?? null;
+const face = new Face(canvases, heard, tell, asked.has("probe"));
+const mic = new Mic(tell, (port, latencyMs) => worker.postMessage({ k: "mic", port, latencyMs }, [port]));
+const ui = new Ui((kind, text = "") => tell("input", { kind, text }), {
+  heard,
+  setting: onSetting,
+  microphone: (on) => (on ? mic.start() : mic.stop()),
+  hold: (down) => mic.mute(!down),
+  start: gesture,
+  take: () => link.open(true),
+});
+const link = new Link(onMessage);
+
+const HANDLERS = {
+  setup: onSetup,
+  floor: (message) => ui.onFloor(message),
+  words: (message) => ui.words(message),
+  say: (message) => ui.captions.say(message),
+  heard: (message) => ui.captions.ended(message),
+  reply: (message) => ui.reply(message),
+  notice: (message) => ui.notice(message),
+  flush: ({ turn }) => face.flush(turn),
+  play: (message) => voice && (voice.virtual = message),
+  ping: ({ id, offset_ms }) => {
+    tell("pong", { id, ms: performance.now() });
+    face.offsetMs = offset_ms;
+  },
+  reload: () => location.reload(),
+  busy: () => ui.setLink("busy"),
+  replaced: () => ui.setLink("replaced"),
+  closed: () => ui.setLink("closed"),
+};
+
+function onMessage(kind, message) {
+  HANDLERS[kind]?.(message);
+}
+
+async function onSetup(message) {
+  ui.setup(message);
+  ui.setLink("open");
+  tell("hello", { lang: navigator.language, probe: asked.has("probe") });
+  openMedia();
+  if (!voice) {
+    voice = new Voice(message.rate, tell);
+    const port = await voice.start();
+    worker.postMessage({ k: "voice", port }, [port]);
+    voice.setVolume(ui.settings.get("volume"));
+    setTimeout(() => ui.setGesture(!voice.running), GESTURE_AFTER_MS);
+    mic.start();
+  } else {
+    mic.announce();
+  }
+  voice.tellState();
+}
+
+let mediaRetry = 0;
+
+function openMedia() {
+  clearTimeout(mediaRetry);
+  mediaRetry = 0;
+  worker.postMessage({ k: "open", audio: link.address("/audio"), video: link.address("/video") });
+}
+
+function onSetting(name, value) {
+  if (name === "volume") voice?.setVolume(value);
+  if (name === "still") face.freeze(value);
+  if (name === "hold") mic.mute(value);
+}
+
+function gesture() {
+  voice?.resume();
+  mic.resume();
+  setTimeout(() => ui.setGesture(voice !== null && !voice.running), 200);
+}
+
+worker.onmessage = ({ data }) => {
+  if (data.k === "frame") face.take(data);
+  else if (!data.open && !mediaRetry) mediaRetry = setTimeout(() => (mediaRetry = 0, ui.link === "open" && openMedia()), MEDIA_RETRY_MS);
+};
+
+mic.onstate = () => ui.setMicrophone(mic.state);
+face.onstate = (state) => ui.setFace(state);
+for (const name of ["pointerdown", "keydown"]) document.addEventListener(name, () => voice && !voice.running && gesture(), true);
+
+(function captions() {
+  ui.captions.tick(performance.now());
+  requestAnimationFrame(captions);
+})();
+
+setInterval(() => {
+  tell("beat", {
+    ...face.stats(),
+    audio: voice?.context.state ?? "",
+    underruns: voice?.underruns ?? 0,
+    state: `${ui.floor.session}/${ui.floor.posture}`,
+    heap_mb: (performance.memory?.usedJSHeapSize ?? 0) / 1e6,
+  });
+}, BEAT_MS);
+
+// On the kiosk's own screen nothing of the browser may answer: no shortcut opens a window, no long press a menu.
+if (asked.has("kiosk")) {
+  document.body.dataset.kiosk = "true";
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey || /^F\d+$/.test(event.key)) event.preventDefault();
+  }, true);
+}
+for (const name of ["contextmenu", "dragstart"]) document.addEventListener(name, (event) => event.preventDefault());
+
+link.open();

@@ -1,0 +1,427 @@
+"""The stage: the node that serves the page. Its microphone, its loudspeaker, its picture, and the visitor's hands meet the bus here.
+
+page ──mic──► ring `mic`      page ──touch, keyboard──► `visitor`      `speech`, `floor`, `sound` ──► page's loudspeaker ──► `heard`, `playhead`
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kiosk import _protocol as p
+from kiosk._guard import Guard
+from kiosk._mic import Microphone
+from kiosk._page import PageLink
+from kiosk._playout import Playout
+from kiosk._server import Server
+from kiosk._setup import answers, setup
+from kiosk._video import FrameRecorder, VideoSender
+from runtime import messages as m
+from runtime.context import Context
+
+__all__ = ["PORT_FILE", "Stage", "main"]
+
+PORT_FILE = "page-port"
+"""In the run directory: the port the page is served on, for whoever set port 0."""
+_NS = 1_000_000_000
+_TICK_S = 0.02
+_WATCH_S = 0.2
+_PING_NS = _NS
+_SILENT_PAGE_NS = 3 * _NS
+_INPUT_CHARS = 400
+_INPUTS = {kind.value for kind in m.InputKind} - {"page", "mic"}
+_SEEN = {"on": "", "off": "", "denied": "mic-denied", "unplugged": "mic-unplugged"}
+_LINES = {
+    "mic-denied": "The microphone is not available. You can type or touch.",
+    "mic-unplugged": "The microphone is not connected. You can type or touch.",
+    "no-hearing": "I cannot hear you at the moment. You can type or touch.",
+    "no-voice": "I cannot speak at the moment. Please read my answers.",
+}
+_DEAF = {"listener": "no-hearing", "recogniser": "no-hearing", "voice": "no-voice"}
+
+
+def main(ctx: Context) -> None:
+    """The node."""
+    asyncio.run(Stage(ctx).run())
+
+
+class Stage:
+    """Joins the page and the bus. Everything happens in one event loop; `run` returns when the context is stopping."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        folder = ctx.boot.options.get("record_frames", "")
+        self._recorder = FrameRecorder(Path(folder)) if folder else None
+        self.video = VideoSender(ctx.frame_reader("video"), self._recorder)
+        self._mic = Microphone(ctx.audio_writer("mic"), lambda tick: ctx.publish("mic", tick))
+        self._playout = Playout(ctx.audio_reader("speech"), self, self)
+        self._page: PageLink | None = None
+        self._floor = m.Floor(0, 0, m.Posture.IDLE, m.Session.ATTRACT, 0, 0)
+        self._notices: dict[str, m.Notice] = {}
+        self._replies: dict[int, m.Reply] = {}  # newest card and question of turns that are not granted yet
+        self._boot_id = Guard(ctx.boot.token, 0).boot
+        self._pinged_ns = 0
+        self._counts = {"pages": 0, "reloads": 0, "lost": 0}
+        self._awake = asyncio.Event()
+        self._links: dict[str, Callable[[Any, int], None]] = {
+            "video": lambda frame, _: self.video.offer(frame),
+            "activity": self._on_activity,
+            "words": self._on_words,
+            "floor": self._on_floor,
+            "reply": self._on_reply,
+            "speech": lambda speech, now: self._playout.speech(speech, now),
+            "sound": self._on_sound,
+            "notice": self._on_notice,
+            "nodes": self._on_node,
+        }
+        self._messages: dict[type[p.FromPage], Callable[[PageLink, Any, int], None]] = {
+            p.Hello: self._on_hello,
+            p.Pong: self._on_pong,
+            p.Beat: self._on_beat,
+            p.Input: self._on_input,
+            p.MicState: self._on_mic,
+            p.SoundState: self._on_sound_state,
+            p.PagePlayhead: self._on_playhead,
+            p.Started: self._on_started,
+            p.Silent: self._on_silent,
+            p.Ducked: self._on_ducked,
+            p.FirstFrame: self._on_first_frame,
+            p.Probe: self._on_probe,
+        }
+
+    async def run(self) -> None:
+        """Serve until the context is stopping."""
+        ctx = self._ctx
+        logo = ctx.pack.path / ctx.pack.brand.logo if ctx.pack.brand.logo else None
+        server = Server(self, ctx.boot.token, logo)
+        port = await server.start(ctx.config.stage.port)
+        (Path(ctx.boot.run_dir) / PORT_FILE).write_text(str(port))
+        loop = asyncio.get_running_loop()
+        ctx.attach(loop, self._from_bus)
+        ctx.ready()
+        tasks = [asyncio.create_task(self._play()), asyncio.create_task(self._watch())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await server.close()
+            self.video.close()
+
+    async def _play(self) -> None:
+        """Keeps the voice flowing; sleeps while there is none."""
+        while not self._ctx.stopping:
+            if self._playout.tick(self.now_ns()):
+                await asyncio.sleep(_TICK_S)
+                continue
+            self._awake.clear()
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._awake.wait(), 1.0)
+
+    async def _watch(self) -> None:
+        """Heartbeats: ours to the supervisor, the page's to us."""
+        while not self._ctx.stopping:
+            now = self.now_ns()
+            self._ctx.pump(self._from_bus)
+            self._mic.idle(now)
+            if self._page:
+                self._watch_page(self._page, now)
+            self._ctx.beat()
+            await asyncio.sleep(_WATCH_S)
+        self._awake.set()
+
+    def _watch_page(self, page: PageLink, now: int) -> None:
+        if now - self._pinged_ns >= _PING_NS or page.clock.rounds < 8:
+            self._pinged_ns = now
+            page.tell("ping", id=page.clock.ping(now), offset_ms=page.clock.offset_ns / 1e6)
+        if now - max(page.beat_ns, page.reloaded_ns) < _SILENT_PAGE_NS:
+            return
+        if page.reloaded_ns:
+            self._counts["lost"] += 1
+            self._note("page-stuck", "the page does not respond; the browser has to be restarted", "technician")
+            self.closed(page)
+            return
+        page.reloaded_ns = now
+        self._counts["reloads"] += 1
+        self._ctx.log.warning("no beat of the page for 3 s: reloading it")
+        page.tell("reload")
+
+    def now_ns(self) -> int:
+        """CLOCK_MONOTONIC."""
+        return self._ctx.clock.monotonic_ns()
+
+    # --- from the bus
+
+    def _from_bus(self, link: str, message: Any) -> None:
+        self._links[link](message, self.now_ns())
+        self._awake.set()
+
+    def _on_activity(self, activity: m.Activity, now: int) -> None:
+        if activity.kind is m.ActivityKind.ONSET:
+            self._playout.duck(now)
+
+    def _on_words(self, words: m.Transcript, _: int) -> None:
+        self._tell("words", onset=words.onset, text=words.text, stable=words.stable, final=words.final)
+
+    def _on_notice(self, notice: m.Notice, _: int) -> None:
+        self._note(notice.code, notice.text, notice.audience)
+
+    def _on_floor(self, floor: m.Floor, now: int) -> None:
+        new_visit = floor.visit != self._floor.visit
+        self._floor = floor
+        if floor.turn > self.video.turn:
+            self.video.cut(floor.turn)
+        self._mic.turn = floor.turn
+        if new_visit:
+            self._replies.clear()
+            for code in [code for code, notice in self._notices.items() if notice.audience == "visitor" and code not in _LINES]:
+                self._note(code, "", "visitor")
+        self._tell_floor()
+        self._playout.floor(floor, now)
+        self._show_reply()
+
+    def _tell_floor(self) -> None:
+        floor = self._floor
+        self._tell(
+            "floor",
+            posture=floor.posture.value,
+            session=floor.session.value,
+            visit=floor.visit,
+            turn=floor.turn,
+            granted=floor.granted,
+            wipe_in_ms=floor.wipe_in_ms,
+        )
+
+    def _on_reply(self, reply: m.Reply, _: int) -> None:
+        if reply.turn < self._floor.turn or not (reply.card or reply.expects):
+            return
+        before = self._replies.get(reply.turn)
+        if before:  # clauses of one turn add up
+            reply = m.Reply(
+                reply.turn, reply.t_ns, reply.seq, "", reply.last, expects=reply.expects or before.expects, card=reply.card or before.card
+            )
+        self._replies[reply.turn] = reply
+        self._show_reply()
+
+    def _show_reply(self) -> None:
+        """The card and the answer buttons of the granted turn; what was prepared on speculation and not granted is never shown."""
+        reply = self._replies.pop(self._floor.granted, None)
+        for turn in [turn for turn in self._replies if turn < self._floor.turn]:
+            del self._replies[turn]
+        if reply:
+            self._tell("reply", card=reply.card, answers=answers(self._ctx.pack, reply.expects))
+
+    def _on_sound(self, sound: m.Sound, now: int) -> None:
+        if sound.action is m.SoundAction.STOP:
+            self.video.cut(max(sound.turn, self.video.turn))
+            self._playout.stop(sound.turn, now)
+        elif sound.action is m.SoundAction.RESUME:
+            self._playout.resume(now)
+        else:
+            self._playout.duck(now)
+
+    def _on_node(self, event: m.NodeEvent, _: int) -> None:
+        code = _DEAF.get(event.node)
+        if event.state is m.NodeState.GIVEN_UP:
+            self._note(f"node-{event.node}", f"{event.node} cannot be started: {event.reason}", "technician")
+            if code:
+                self._note(code, _LINES[code], "visitor")
+        elif event.state is m.NodeState.READY:
+            self._note(f"node-{event.node}", "", "technician")
+            if code:
+                self._note(code, "", "visitor")
+
+    def _note(self, code: str, text: str, audience: str) -> None:
+        """Show a line on the page; an empty text takes it back."""
+        if not text and code not in self._notices:
+            return
+        if text:
+            self._notices[code] = m.Notice(0, self.now_ns(), code, text, audience)
+        else:
+            del self._notices[code]
+        self._tell("notice", code=code, text=text, audience=audience)
+
+    def _tell(self, kind: str, /, **what: Any) -> None:
+        if self._page:
+            self._page.tell(kind, **what)
+
+    # --- the playout's loudspeaker: the page that is open now
+
+    def pcm(self, turn: int, index: int, samples: npt.NDArray[np.int16]) -> None:
+        """Samples for the loudspeaker."""
+        if self._page:
+            self._page.pcm(turn, index, samples)
+
+    def end(self, turn: int, index: int) -> None:
+        """The turn ends at `index`."""
+        if self._page:
+            self._page.end(turn, index)
+
+    def flush(self, turn: int) -> None:
+        """Silence."""
+        self._tell("flush", turn=turn)
+        if self._page:
+            self._page.flush(turn)
+
+    def gain(self, gain: float) -> None:
+        """The voice's level."""
+        if self._page:
+            self._page.gain(gain)
+
+    # --- the playout's house: the bus, and the captions
+
+    def playhead(self, message: m.Playhead) -> None:
+        """Where the loudspeaker is."""
+        self._ctx.publish("playhead", message)
+        page = self._page
+        if page and not message.page and page.clock.known:
+            ms = (message.t_ns - page.clock.offset_ns) / 1e6
+            page.tell("play", turn=message.turn, index=message.index, ms=ms, playing=message.playing)
+
+    def heard(self, message: m.Heard) -> None:
+        """What became of a turn's speech."""
+        self._ctx.publish("heard", message)
+        self._tell("heard", kind=message.kind.value, turn=message.turn, index=message.index)
+
+    def mark(self, stage: str, turn: int, t_ns: int) -> None:
+        """A time for the turn's record."""
+        self._ctx.mark(stage, turn, t_ns)
+
+    def spoken(self, clause: m.Speech) -> None:
+        """A caption, with the sample at which each word begins."""
+        words = [[word.text, word.start] for word in clause.words] or [[clause.text, clause.start]]
+        self._tell("say", turn=clause.turn, seq=clause.seq, start=clause.start, end=clause.start + clause.samples, words=words)
+
+    # --- from the page
+
+    @property
+    def page(self) -> PageLink | None:
+        """The page that is open now."""
+        return self._page
+
+    def opened(self, page: PageLink) -> None:
+        """A page has the screen."""
+        self._page = page
+        self._counts["pages"] += 1
+        self._pinged_ns = 0
+        page.tell("setup", **setup(self._ctx.config, self._ctx.pack, self._boot_id))
+        self._tell_floor()
+        for notice in self._notices.values():
+            page.tell("notice", code=notice.code, text=notice.text, audience=notice.audience)
+        self._note("page-stuck", "", "technician")
+        self._publish_input(m.InputKind.PAGE, "open")
+        page.tell("ping", id=page.clock.ping(self.now_ns()), offset_ms=0.0)
+
+    def closed(self, page: PageLink) -> None:
+        """A page is gone."""
+        if self._page is not page:
+            return
+        now = self.now_ns()
+        self._page = None
+        self._playout.page(can_play=False, now_ns=now)
+        self._mic.lost(now)
+        self._publish_input(m.InputKind.PAGE, "closed")
+
+    def voice_ready(self, page: PageLink) -> None:
+        """The way to the page's loudspeaker opened or closed."""
+        if page is self._page and page.can_play != self._playout.can_play:
+            self._playout.page(can_play=page.can_play, now_ns=self.now_ns())
+            self._awake.set()
+
+    def microphone(self, data: bytes) -> None:
+        """20 ms of sound."""
+        self._mic.feed(data, self.now_ns())
+
+    def heard_from(self, page: PageLink, message: p.FromPage) -> None:
+        """A control message of the page."""
+        self._messages[type(message)](page, message, self.now_ns())
+        self._awake.set()
+
+    def _on_hello(self, page: PageLink, hello: p.Hello, _: int) -> None:
+        page.probe = hello.probe
+
+    def _on_pong(self, page: PageLink, pong: p.Pong, now: int) -> None:
+        page.clock.pong(pong.id, pong.ms, now)
+
+    def _on_playhead(self, page: PageLink, at: p.PagePlayhead, now: int) -> None:
+        self._playout.playhead(at.turn, round(at.index), page.clock.to_ns(at.ms, now), playing=at.playing, now_ns=now)
+
+    def _on_started(self, page: PageLink, started: p.Started, now: int) -> None:
+        self._playout.started(started.turn, round(started.index), page.clock.to_ns(started.ms, now))
+
+    def _on_silent(self, page: PageLink, silent: p.Silent, now: int) -> None:
+        self._playout.silent(silent.turn, round(silent.index), page.clock.to_ns(silent.ms, now))
+
+    def _on_ducked(self, page: PageLink, ducked: p.Ducked, now: int) -> None:
+        self._playout.ducked(ducked.gain, page.clock.to_ns(ducked.ms, now))
+
+    def _on_first_frame(self, page: PageLink, frame: p.FirstFrame, now: int) -> None:
+        self._ctx.mark("frame_first", frame.turn, page.clock.to_ns(frame.ms, now))
+
+    def _on_beat(self, page: PageLink, beat: p.Beat, now: int) -> None:
+        page.beat, page.beat_ns, page.reloaded_ns, page.beats = beat, now, 0, page.beats + 1
+
+    def _on_sound_state(self, page: PageLink, state: p.SoundState, _: int) -> None:
+        page.sound = state.running
+        self.voice_ready(page)
+
+    def _on_input(self, _: PageLink, message: p.Input, now: int) -> None:
+        if message.kind not in _INPUTS:
+            return
+        kind = m.InputKind(message.kind)
+        if kind is m.InputKind.STOP:  # a reflex: it works whatever the conductor does
+            self._playout.silence(now)
+        self._publish_input(kind, message.text.strip()[:_INPUT_CHARS])
+
+    def _on_mic(self, _: PageLink, message: p.MicState, now: int) -> None:
+        if message.state not in _SEEN:
+            return
+        state = message.state
+        if state == "on" and message.rate != m.MIC_RATE:
+            self._note(
+                "mic-rate", f"the page's microphone runs at {message.rate} Hz, not at {m.MIC_RATE}; another browser is needed", "technician"
+            )
+            state = "denied"
+        else:
+            self._note("mic-rate", "", "technician")
+        for code in ("mic-denied", "mic-unplugged"):
+            self._note(code, _LINES[code] if code == _SEEN[state] else "", "visitor")
+        if state != "on":
+            self._mic.lost(now)
+        self._publish_input(m.InputKind.MIC, state)
+
+    def _publish_input(self, kind: m.InputKind, text: str) -> None:
+        self._ctx.publish("visitor", m.VisitorInput(self._floor.turn, self.now_ns(), kind, text))
+
+    def _on_probe(self, page: PageLink, message: p.Probe, now: int) -> None:
+        if self._recorder and page.clock.known:
+            self._recorder.drawn(
+                [
+                    {"seq": seq, "pts": round(pts), "turn": turn, "drawn_ns": page.clock.to_ns(ms, now), "heard": round(heard)}
+                    for seq, pts, turn, ms, heard in message.frames
+                ]
+            )
+
+    def alive(self) -> dict[str, Any]:
+        """Counters, no content: for the browser's watcher and for tests."""
+        page = self._page
+        return {
+            "boot": self._boot_id,
+            "page": page is not None,
+            "beats": page.beats if page else 0,
+            "beat": page.beat if page else None,
+            "clock_error_us": page.clock.error_ns // 1000 if page else -1,
+            "video": {"sent": self.video.sent, "dropped": self.video.dropped},
+            "voice": {"dropped": self._playout.dropped, "gaps": self._playout.gaps, "turn": self._playout.active_turn},
+            "mic": {"live": self._mic.live, "chunks": self._mic.chunks, "malformed": self._mic.malformed},
+            **self._counts,
+        }
