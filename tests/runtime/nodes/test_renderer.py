@@ -1,0 +1,361 @@
+"""The renderer draws at every tick, follows the loudspeaker and forgets what was interrupted."""
+
+# ruff: noqa: RUF001 - IPA is meant
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engines.animation import Animator
+from engines.animation.card import Card
+from engines.renderer import Rung
+from runtime.clock import ManualClock
+from runtime.messages import (
+    VOICE_RATE,
+    Activity,
+    ActivityKind,
+    Floor,
+    Phoneme,
+    Playhead,
+    Posture,
+    Session,
+    Speech,
+)
+from runtime.nodes.renderer import NS, STALE_NS, Face, Follower, Ladder, background, main, run
+from tests.support.harness import Bench
+
+MS = 1_000_000
+LEAD = 80 * MS
+
+
+def speech(turn: int, start_s: float = 1.0, seconds: float = 1.0, *, seq: int = 0, last: bool = True) -> Speech:
+    """A clause: m, a long ah, m."""
+    marks = [start_s, start_s + 0.1, start_s + seconds - 0.1, start_s + seconds]
+    at = [round(m * VOICE_RATE) for m in marks]
+    phonemes = tuple(Phoneme(s, a, b) for s, a, b in zip(("m", "ˈɑː", "m"), at, at[1:], strict=False))
+    return Speech(turn, 0, seq, at[0], at[-1] - at[0], "ma'am", last, phonemes)
+
+
+def head(turn: int, seconds: float, t_ns: int, *, playing: bool = True) -> Playhead:
+    return Playhead(turn, t_ns, round(seconds * VOICE_RATE), playing)
+
+
+def floor(turn: int, posture: Posture = Posture.IDLE, session: Session = Session.ENGAGED) -> Floor:
+    return Floor(turn, 0, posture, session, 1, turn)
+
+
+# --- following the voice
+
+
+@pytest.fixture
+def follower() -> Follower:
+    """A follower of the drawn card's mouth, with the usual lead."""
+    card = Card()
+    return Follower(Animator(card.controls, card.ranges, card.idle), LEAD)
+
+
+def test_frames_are_for_what_is_heard_80_ms_later(follower: Follower):
+    """Position and pts are the playhead's, carried on to now, plus the lead."""
+    follower.speech(speech(1), 0)
+    follower.playhead(head(1, 1.2, 10 * NS))
+    moment = follower.moment(10 * NS + 100 * MS)
+    assert abs(moment.position - 1.38) < 1e-4
+    assert abs(moment.pts - 1.38 * VOICE_RATE) <= 1
+
+
+def test_speech_that_does_not_play_is_not_shown(follower: Follower):
+    """A prepared, not yet granted reply moves nothing."""
+    follower.speech(speech(1), 0)
+    assert follower.moment(NS).pts == -1
+    follower.playhead(head(1, 1.2, NS, playing=False))
+    assert follower.moment(NS).pts == -1
+
+
+def test_an_announced_start_is_anticipated(follower: Follower):
+    """Before the first sample the mouth already opens, in frames that wait for no sound."""
+    follower.speech(speech(1), 0)
+    follower.playhead(head(1, 1.0, NS))
+    early = follower.moment(NS - 150 * MS)
+    assert early.pts == -1
+    assert abs(early.position - 0.93) < 1e-4
+    assert follower.moment(NS - 70 * MS).pts >= VOICE_RATE
+
+
+def test_frames_do_not_run_past_the_end(follower: Follower):
+    """The last frames are for the end itself; after it the face is idle again."""
+    follower.speech(speech(1), 0)
+    follower.playhead(head(1, 1.95, NS))
+    assert follower.moment(NS + 20 * MS).pts == 2 * VOICE_RATE
+    after = follower.moment(NS + 60 * MS)
+    assert after.pts == -1
+    assert after.position < 2.02
+
+
+def test_an_older_turn_is_dropped_at_once(follower: Follower):
+    """When the turn rises the pts vanish with the next frame and the mouth closes within 200 ms."""
+    follower.speech(speech(1), 0)
+    follower.playhead(head(1, 1.4, NS))
+    open_mouth = follower.moment(NS)
+    follower.raise_turn(2, NS + 10 * MS)
+    closing = follower.moment(NS + 40 * MS)
+    assert closing.pts == -1
+    assert not np.array_equal(closing.track.at(closing.position), follower._animator.silent.at(0))
+    assert np.abs(closing.track.at(closing.position) - open_mouth.track.at(open_mouth.position)).max() < 0.4
+    rest = follower.moment(NS + 200 * MS)
+    assert rest.track is follower._animator.silent
+
+
+def test_late_speech_of_a_dropped_turn_is_ignored(follower: Follower):
+    """Nothing of a lower turn comes back, whatever still arrives."""
+    follower.raise_turn(3, 0)
+    follower.speech(speech(2), 0)
+    follower.playhead(head(2, 1.4, NS))
+    assert follower.moment(NS).pts == -1
+    follower.speech(speech(3), 0)
+    follower.playhead(head(3, 1.4, NS))
+    assert follower.moment(NS).pts > 0
+
+
+def test_clauses_join(follower: Follower):
+    """The second clause of a turn goes on where the first one ended."""
+    follower.speech(speech(1, last=False), 0)
+    follower.playhead(head(1, 1.5, NS))
+    follower.moment(NS)
+    follower.speech(speech(1, 2.0, seq=1), NS)
+    assert abs(follower.moment(NS + 700 * MS).pts - 2.28 * VOICE_RATE) <= 1
+
+
+def test_without_news_of_the_loudspeaker_the_mouth_goes_on_for_a_second(follower: Follower):
+    """A stage that hangs does not freeze the mouth at once, and does not let it talk to itself for long."""
+    follower.speech(speech(1, seconds=5), 0)
+    follower.playhead(head(1, 1.2, NS))
+    assert follower.moment(NS + STALE_NS - MS).pts > 0
+    assert follower.moment(NS + STALE_NS + MS).pts == -1
+    assert follower.moment(NS + STALE_NS + 300 * MS).track is follower._animator.silent
+
+
+def test_a_pause_of_the_loudspeaker_closes_the_mouth(follower: Follower):
+    """When the page stops playing in the middle, the mouth closes; when it goes on, the mouth follows again."""
+    follower.speech(speech(1, seconds=3), 0)
+    follower.playhead(head(1, 1.5, NS))
+    follower.moment(NS)
+    follower.playhead(head(1, 1.6, NS + 100 * MS, playing=False))
+    assert follower.moment(NS + 100 * MS).pts == -1
+    assert follower.moment(NS + 400 * MS).track is follower._animator.silent
+    follower.playhead(head(1, 1.6, NS + 500 * MS))
+    assert follower.moment(NS + 500 * MS).pts > 0
+
+
+# --- the ladder
+
+RUNGS = (Rung("big", 512, 512), Rung("mid", 384, 384), Rung("small", 256, 256))
+
+
+def test_starts_on_the_best_rung_that_fits():
+    """Half of the time of a frame belongs to others."""
+    ladder = Ladder(RUNGS, 0.04)
+    ladder.start([0.03, 0.015, 0.005])
+    assert ladder.rung == 1
+    ladder.start([0.9, 0.8, 0.7])
+    assert ladder.rung == 2
+
+
+def test_steps_down_when_frames_are_late_and_up_after_a_calm():
+    """A quarter of late frames costs a rung; a minute of calm gives it back; single late frames change nothing."""
+    ladder = Ladder(RUNGS, 0.04)
+    for i in range(300):
+        ladder.note(0.02, late=i % 20 == 0)
+    assert ladder.rung == 0
+    for _ in range(20):
+        ladder.note(0.05, late=True)
+    assert ladder.rung == 1
+    for _ in range(Ladder.CALM + 5):
+        ladder.note(0.005, late=False)
+    assert ladder.rung == 0
+
+
+def test_does_not_flap():
+    """When the better rung would be too dear, calm alone does not bring it back."""
+    ladder = Ladder(RUNGS, 0.04)
+    for _ in range(20):
+        ladder.note(0.05, late=True)
+    for _ in range(3 * Ladder.CALM):
+        ladder.note(0.0115, late=False)
+    assert ladder.rung == 1
+
+
+def test_a_rung_that_was_chosen_stays():
+    """video.rung of the configuration is obeyed."""
+    ladder = Ladder(RUNGS, 0.04, fixed=2)
+    ladder.start([0.001, 0.001, 0.001])
+    for _ in range(4000):
+        ladder.note(0.001, late=False)
+    assert ladder.rung == 2
+
+
+# --- the node
+
+
+class Studio:
+    """A face on a real bus with a clock turned by hand."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.clock = ManualClock(100 * NS)
+        self.ctx = bench.context("renderer", self.clock)
+        self.stage = bench.context("stage")
+        self.others = {n: bench.context(n) for n in ("conductor", "voice", "listener", "health")}
+        self.reader = self.stage.frame_reader("video")
+        self.face = Face(self.ctx, Card(), self.ctx.frame_writer("video"))
+        self.frames: list = []
+
+    def tick(self, count: int = 1) -> None:
+        """Frames at 25 per second, taken by the stage."""
+        for _ in range(count):
+            self.clock.advance(0.04)
+            for _, message in self.ctx.receive(0):
+                self.face.handle(message)
+            self.face.tick(self.clock.now_ns)
+            self.take()
+
+    def take(self) -> None:
+        """What the stage sees."""
+        for link, message in self.stage.receive(0.02):
+            if link == "video":
+                with self.reader.lease(message) as view:
+                    self.frames.append((message, view.copy()))
+
+    def joined(self) -> Studio:
+        """Wait until the links are connected."""
+        deadline = time.monotonic() + 10
+        while not self.frames or self.face._floor is None:
+            assert time.monotonic() < deadline
+            self.others["conductor"].publish("floor", floor(1))
+            self.tick()
+        self.frames.clear()
+        return self
+
+
+@pytest.fixture
+def studio() -> Iterator[Studio]:
+    """A connected studio."""
+    with Bench() as bench:
+        yield Studio(bench).joined()
+
+
+def test_idle_frames_move(studio: Studio):
+    """Without any news the face lives: pts -1, pictures that change."""
+    studio.tick(50)
+    assert {-1} == {d.pts for d, _ in studio.frames}
+    assert len({view.tobytes() for _, view in studio.frames}) > 5
+
+
+def test_speech_is_drawn_with_its_pts(studio: Studio):
+    """While the voice plays, each frame carries its sample index and turn, and the mouth is open at the vowel."""
+    studio.face.handle(floor(2, Posture.SPEAKING))
+    studio.face.handle(speech(2))
+    studio.face.handle(head(2, 1.0, studio.clock.now_ns))
+    studio.tick(12)
+    played = [(d, v) for d, v in studio.frames if d.pts >= 0]
+    assert len(played) >= 10
+    assert {2} == {d.turn for d, _ in played}
+    steps = {b.pts - a.pts for (a, _), (b, _) in pairwise(played)}
+    assert steps <= {881, 882, 883}
+    mouth = played[8][1][250:300, 160:224].astype(int)
+    assert np.abs(mouth - studio.frames[0][1][250:300, 160:224].astype(int)).mean() > 10
+
+
+def test_first_frame_is_marked_once(studio: Studio):
+    """Health hears of the first moving frame of a turn."""
+    health = studio.others["health"]
+    studio.face.handle(speech(2))
+    marks = []
+    deadline = time.monotonic() + 10
+    while not marks and time.monotonic() < deadline:
+        studio.face.handle(head(2, 1.3, studio.clock.now_ns))
+        studio.face._first_of = 0
+        studio.tick()
+        marks += [m for link, m in health.receive(0.02) if link == "marks" and m.stage == "frame_first"]
+    assert marks[0].turn == 2
+
+
+def test_held_slots_do_not_stop_the_ticks(studio: Studio):
+    """A reader that holds a frame for long does not keep the next ones from being drawn."""
+    studio.tick()
+    with studio.reader.lease(studio.frames[-1][0]) as held:
+        before = held.copy()
+        studio.tick(20)
+        assert np.array_equal(before, held)
+    assert len(studio.frames) == 21
+
+
+def test_reacts_to_the_visitor(studio: Studio):
+    """Onset and pause of the visitor reach the face in the next frame."""
+    studio.tick(5)
+    for kind in (ActivityKind.ONSET, ActivityKind.SILENCE):
+        studio.face.handle(Activity(1, 0, kind, 0, 0, speech_ms=1500.0))
+    assert studio.face._cues == ["glance", "nod"]
+    studio.tick()
+    assert studio.face._cues == []
+
+
+def test_greets_with_the_eyes(studio: Studio):
+    """A visit that begins is answered with a smile and a lift of the brows."""
+    studio.face.handle(floor(1, session=Session.ATTRACT))
+    studio.face.handle(floor(1, Posture.ATTENTIVE, Session.ENGAGED))
+    assert studio.face._cues == ["smile", "brow"]
+
+
+def test_runs_at_its_rate_and_ends_when_told():
+    """The loop delivers frames by itself, beats, and leaves at stop()."""
+    with Bench() as bench:
+        ctx, stage = bench.context("renderer"), bench.context("stage")
+        face = Face(ctx, Card(), ctx.frame_writer("video"))
+        thread = threading.Thread(target=run, args=(ctx, face, 25))
+        thread.start()
+        try:
+            seen = [bench.wait_for(stage, "video") for _ in range(5)]
+        finally:
+            ctx.stop()
+            thread.join(5)
+        assert not thread.is_alive()
+        assert [d.seq for d in seen] == sorted({d.seq for d in seen})
+
+
+@pytest.mark.system
+def test_a_broken_avatar_still_gives_a_face(tmp_path: Path):
+    """Without a readable avatar pack a drawn face moves and the technician is told why."""
+    config = tmp_path / "kiosk.toml"
+    config.write_text(f'avatar_path = "{tmp_path / "nothing"}"\n')
+    with Bench(config=config) as bench:
+        ctx, stage = bench.context("renderer"), bench.context("stage")
+        thread = threading.Thread(target=main, args=(ctx,))
+        thread.start()
+        seen = {}
+        deadline = time.monotonic() + 10
+        try:
+            while {"video", "notice"} - seen.keys() and time.monotonic() < deadline:
+                seen.update(stage.receive(0.1))
+        finally:
+            ctx.stop()
+            thread.join(10)
+    assert (seen["video"].width, seen["video"].height) == (384, 384)
+    assert "nothing" in seen["notice"].text
+
+
+def test_backgrounds(tmp_path: Path):
+    """A colour, a picture beside the pack, or nothing."""
+    import cv2
+
+    assert background("#e9e4da", tmp_path) == (233, 228, 218)
+    cv2.imwrite(str(tmp_path / "shop.png"), np.full((4, 6, 3), (10, 20, 30), np.uint8))
+    picture = background("shop.png", tmp_path)
+    assert isinstance(picture, np.ndarray)
+    assert picture[0, 0].tolist() == [30, 20, 10]
+    assert background("", tmp_path) is background("gone.png", tmp_path) is background("#12345g", tmp_path) is None
