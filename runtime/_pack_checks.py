@@ -41,15 +41,18 @@ def check_tool(tool: Tool, mistakes: Mistakes) -> None:
         ("phrases", tool.phrases, names),
         ("start", tool.start, []),
         ("price_ask", tool.price_ask, ["value"]),
+        ("total_ask", tool.total_ask, []),
         ("summary", (tool.summary,), names),
     ):
         for text in texts:
             _phrase(text, f"{key}.{field}", set(known), file, mistakes, rules=rules)
     for field, text, allowed in (
         ("confirm", tool.confirm, {"summary", "total"}),
+        ("confirm_again", tool.confirm_again, {"summary", "total"}),
         ("done", tool.done, {"summary", "total", "number"}),
         ("cancelled", tool.cancelled, {"summary"}),
         ("price_answer", tool.price_answer, {"value", "price"}),
+        ("total_answer", tool.total_answer, {"summary", "total"}),
     ):
         for name in re.findall(r"\{([^{}]*)\}", text):
             if name not in allowed:

@@ -50,6 +50,7 @@ class Say(Table, frozen=True, kw_only=True):
     started_over: tuple[Text, ...] = ("All right, let's start again.",)
     corrected: tuple[Text, ...] = ("All right.",)
     anything_else: tuple[Text, ...] = ("Anything else?",)
+    acknowledged: tuple[Text, ...] = ("All right.",)
 
 
 class Talk(Table, frozen=True, kw_only=True):
@@ -103,9 +104,10 @@ class Tool(Table, frozen=True, kw_only=True):
     """Something the kiosk does for the visitor: it collects the slots, reads them back, does it when the visitor agrees.
 
     `request` are the words that begin such a wish ("can I get"); they serve as <request> in `phrases`, which are whole sentences.
-    `summary` (notation, unknown optional parts fall away) names one line; `confirm` asks for the agreement, `done` follows it: both may
-    use {summary}, {total} and, once done, {number}. `price_answer` makes an answer to "how much is …" of each priced value of the
-    first slot: {value}, {price}.
+    `summary` (notation, unknown optional parts fall away) names one line. `confirm` asks for the agreement (`confirm_again` after an
+    answer in between), `done` follows it: they may use {summary}, {total} and, once done, {number}.
+    `price_answer` answers `price_ask` for each priced value of the first slot: {value}, {price}; `total_answer` with {total} answers
+    `total_ask` while an order is under way.
     """
 
     name: Text
@@ -115,6 +117,7 @@ class Tool(Table, frozen=True, kw_only=True):
     slot: tuple[Slot, ...]
     summary: Text
     confirm: Text
+    confirm_again: str = ""
     done: Text
     cancelled: Text
     start: tuple[Text, ...] = ()  # sentences that ask for the tool without naming any slot
@@ -122,6 +125,8 @@ class Tool(Table, frozen=True, kw_only=True):
     currency: str = ""
     price_answer: str = ""
     price_ask: tuple[Text, ...] = ()
+    total_answer: str = ""
+    total_ask: tuple[Text, ...] = ()
 
     def find(self, slot: str) -> Slot | None:
         """The slot of that name."""

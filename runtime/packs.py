@@ -70,7 +70,7 @@ class PackError(Exception):
 
 
 class PhraseTemplate(msgspec.Struct, frozen=True):
-    """A way to say something: `kind` is tool, start, price or talk; `name` the tool's or the talk's."""
+    """A way to say something: `kind` is tool, start, price, total or talk; `name` the tool's or the talk's."""
 
     kind: str
     name: str
@@ -108,7 +108,7 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
         """Everything visitors may say to this pack, except free questions (those are in `knowledge`)."""
         for tool in self.tools:
             rules = request_rule(tool)
-            for kind, texts in (("tool", tool.phrases), ("start", tool.start), ("price", tool.price_ask)):
+            for kind, texts in (("tool", tool.phrases), ("start", tool.start), ("price", tool.price_ask), ("total", tool.total_ask)):
                 for text in texts:
                     yield PhraseTemplate(kind, tool.name, parse(text, rules))
         for name, talk in self.talk.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-__all__ = ["normalise", "number_words", "similarity", "stem"]
+__all__ = ["normalise", "number_words", "similarity", "sound", "stem"]
 
 _UNITS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
@@ -13,7 +13,7 @@ _UNITS = (
 _TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
 _ABBREVIATIONS = {"oz": "ounce", "ounces": "ounce", "ok": "okay", "pls": "please", "thx": "thanks"}
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|\d+")
-_FOLD = str.maketrans({"’": "'", "‘": "'", "`": "'", "-": " ", "é": "e", "è": "e", "ê": "e", "à": "a", "ï": "i"})
+_FOLD = str.maketrans({"\u2019": "'", "\u2018": "'", "`": "'", "-": " ", "é": "e", "è": "e", "ê": "e", "à": "a", "ï": "i"})
 
 
 def number_words(number: int) -> str:
@@ -56,20 +56,20 @@ def similarity(said: str, meant: str) -> float:
     """How alike two words look and sound, 0 to 1 (1: the same)."""
     if said == meant:
         return 1.0
-    return 0.5 * _alike(said, meant) + 0.5 * _alike(_sound(said), _sound(meant))
+    return 0.5 * _alike(said, meant) + 0.5 * _alike(sound(said), sound(meant))
 
 
-_SOUNDS = (
+_SOUND_RULES = tuple(
     (re.compile(pattern), sound)
     for pattern, sound in (
         (r"^(kn|gn)", "n"),
         (r"^wr", "r"),
         (r"ph", "f"),
         (r"gh", ""),
+        (r"t?ch|sh", "s"),
         (r"ck|q|x|c(?=[aou])|c(?=[^eiyh]|$)", "k"),
         (r"c(?=[eiy])", "s"),
         (r"z", "s"),
-        (r"ch|sh|tch", "S"),
         (r"th", "t"),
         (r"d", "t"),
         (r"b", "p"),
@@ -78,19 +78,18 @@ _SOUNDS = (
         (r"(.)\1+", r"\1"),
     )
 )
-_SOUND_RULES = tuple(_SOUNDS)
 
 
 @lru_cache(maxsize=16384)
-def _sound(word: str) -> str:
+def sound(word: str) -> str:
     """A rough phonetic key: consonant classes, vowels as one."""
-    for pattern, sound in _SOUND_RULES:
-        word = pattern.sub(sound, word)
+    for pattern, key in _SOUND_RULES:
+        word = pattern.sub(key, word)
     return word
 
 
 def _alike(a: str, b: str) -> float:
-    """1 − edit distance / longer length."""
+    """1 - edit distance / longer length."""
     longest = max(len(a), len(b))
     if not longest:
         return 1.0

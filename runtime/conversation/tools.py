@@ -1,0 +1,160 @@
+"""Doing what a visitor orders: from tool calls to questions, a read-back and a done order. Pure: state and call in, state and words out."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from engines.language._types import DialogueState, ToolCall
+from engines.language.words import number_words
+from runtime.conversation.knowledge import spoken_price
+from runtime.conversation.phrases import slot_values
+from runtime.conversation.state import Line, Order
+from runtime.conversation.understanding import Understander, Understanding, declare, understand
+from runtime.notation import parse
+from runtime.packs import Slot, Tool
+
+__all__ = ["CHANGE", "CONFIRM", "Answer", "Orders", "Understander", "Understanding", "declare", "understand"]
+
+CONFIRM = "confirm"
+CHANGE = "change"
+_MOST_LINES = 8
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What to say: text, kind and expects as in messages.Reply, card as JSON; `staff` when a colleague shall come."""
+
+    text: str
+    kind: str = "answer"
+    expects: str = ""
+    card: str = ""
+    staff: bool = False
+
+
+class Orders:
+    """The rules of one tool."""
+
+    def __init__(self, tool: Tool) -> None:
+        self.tool = tool
+        self.main = tool.slot[0].name
+        self._summary = parse(tool.summary)
+        self._price = {(slot.name, value): price for slot in tool.slot for _, value, price in slot_values(slot)}
+
+    # --- what the visitor wants
+
+    def apply(self, order: Order | None, call: ToolCall) -> Order:
+        """The order after the call: new lines, filled slots, or corrections of the line last spoken of."""
+        wanted = [line for line in call.lines if line] or [{}]
+        quantities = list(call.quantities) or [1] * len(wanted)
+        if order is None:
+            lines = [_line({}, slots, quantity) for slots, quantity in zip(wanted, quantities, strict=False)]
+            return Order(self.tool.name, tuple(lines[:_MOST_LINES]))
+        lines = list(order.lines)
+        first, *more = zip(wanted, quantities, strict=False)
+        if self._adds(order, call, first[0]):
+            lines.append(_line({}, *first))
+        else:
+            target = self._target(lines, order, first[0])
+            # A complete wish said again ("no, can I have a small espresso") replaces the line; anything less changes it.
+            again = call.fresh and self.main in first[0] and order.asked in (CONFIRM, CHANGE)
+            before = Line() if again else lines[target]
+            lines[target] = _line(before.slots, *first, quantity_before=before.quantity)
+        lines += [_line({}, slots, quantity) for slots, quantity in more]
+        return Order(self.tool.name, tuple(lines[:_MOST_LINES]), order.asked)
+
+    def _adds(self, order: Order, call: ToolCall, slots: Mapping[str, str]) -> bool:
+        """One more thing, not a change: another drink with words for it, while the line before has its drink."""
+        return self.main in slots and call.another and not call.correction and self.main in order.lines[-1].slots
+
+    def _target(self, lines: Sequence[Line], order: Order, slots: Mapping[str, str]) -> int:
+        """Which line is spoken of: the one that still lacks what was asked, else the last."""
+        if order.asked in slots:
+            for at, line in enumerate(lines):
+                if order.asked not in line.slots:
+                    return at
+        return len(lines) - 1
+
+    # --- what to say
+
+    def next(self, order: Order, *, again: bool = False) -> tuple[Order, Answer]:
+        """What is still to be asked, or the read-back; `again` after something else was said in between."""
+        for line in order.lines:
+            for slot in self.tool.slot:
+                if slot.required and not line.slots.get(slot.name):
+                    text = self._ask(slot, order, line)
+                    return msgspec.structs.replace(order, asked=slot.name), Answer(text, "question", slot.name, self.card(order))
+        confirm = (again and self.tool.confirm_again) or self.tool.confirm
+        text = confirm.format(summary=self.summary(order), total=self.total(order))
+        return msgspec.structs.replace(order, asked=CONFIRM), Answer(text, "confirm", CONFIRM, self.card(order))
+
+    def _ask(self, slot: Slot, order: Order, line: Line) -> str:
+        """The slot's question; with several drinks in the order it says which one is meant."""
+        drink = line.slots.get(self.main, "")
+        return f"For the {drink}: {slot.ask}" if drink and len(order.lines) > 1 else slot.ask
+
+    def place(self, order: Order, seed: int) -> tuple[int, Answer]:
+        """The order is done: its number and what to say. The number is drawn, so that it tells nothing about other visitors."""
+        number = random.Random(seed).randrange(10, 100)
+        text = self.tool.done.format(summary=self.summary(order), total=self.total(order), number=number)
+        return number, Answer(text, "answer", "", self.card(order, number))
+
+    def cancel(self, order: Order) -> Answer:
+        """The visitor wants nothing after all."""
+        return Answer(self.tool.cancelled.format(summary=self.summary(order)), card=json.dumps({"type": "none"}))
+
+    # --- the order in words
+
+    def summary(self, order: Order) -> str:
+        """The whole order as it is read back."""
+        said = [self.line(line) for line in order.lines]
+        return said[0] if len(said) == 1 else ", ".join(said[:-1]) + " and " + said[-1]
+
+    def line(self, line: Line) -> str:
+        """One line: "a large latte with oat milk", "two small espressos"."""
+        drink = line.slots.get(self.main, "")
+        if line.quantity > 1 and drink:
+            many = self._summary.render({**line.slots, self.main: f"{drink}s"}) or f"{drink}s"
+            return f"{number_words(line.quantity)} {many}"
+        text = self._summary.render(line.slots) or drink
+        if not text:
+            return " ".join(value for value in line.slots.values() if value)
+        return f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
+
+    def total(self, order: Order) -> str:
+        """The price as it is spoken."""
+        return spoken_price(self._sum(order), self.tool.currency)
+
+    def _sum(self, order: Order) -> float:
+        return sum(line.quantity * self._line_price(line) for line in order.lines)
+
+    def _line_price(self, line: Line) -> float:
+        return sum(self._price.get((slot, value), 0.0) for slot, value in line.slots.items())
+
+    def card(self, order: Order, number: int = 0) -> str:
+        """The order for the page."""
+        lines = [
+            {
+                "text": self.line(line),
+                "quantity": line.quantity,
+                "price": f"{self.tool.currency}{line.quantity * self._line_price(line):.2f}",
+            }
+            for line in order.lines
+            if any(line.slots.values())
+        ]
+        total = f"{self.tool.currency}{self._sum(order):.2f}"
+        card = {"type": "order", "title": self.tool.label, "lines": lines, "total": total, "number": number or None}
+        return json.dumps(card, ensure_ascii=False)
+
+    def state(self, order: Order | None) -> DialogueState:
+        """What an engine needs to know of the order."""
+        if order is None:
+            return DialogueState()
+        expects = "" if order.asked in (CONFIRM, CHANGE) else order.asked
+        return DialogueState(self.tool.name, dict(order.lines[-1].slots), expects)
+
+
+def _line(before: Mapping[str, str], slots: Mapping[str, str], quantity: int, quantity_before: int = 1) -> Line:
+    return Line({**before, **slots}, quantity if quantity > 1 else quantity_before)

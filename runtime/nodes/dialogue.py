@@ -1,0 +1,311 @@
+"""The node that answers: Ask in, clauses of the answer out, nothing kept that the visitor did not get to hear.
+
+One asyncio loop: what needs no model is answered in the callback of the Ask; a model's answer streams in a task that a newer turn
+cancels. State of a speculative turn is kept apart until the floor grants the turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import aclosing, suppress
+from typing import Any, Protocol
+
+import msgspec
+
+from engines.errors import EngineError
+from engines.language import ChatRequest, GroundedEngine, LanguageEngine, TextDelta, ToolCall, select
+from runtime import config
+from runtime.clock import Clock
+from runtime.context import Context
+from runtime.conversation.clauses import ClauseCutter, clauses
+from runtime.conversation.mind import Mind
+from runtime.conversation.state import State, heard
+from runtime.conversation.tools import Answer
+from runtime.messages import Ask, Floor, Heard, HeardKind, Message, Reply
+from runtime.packs import Pack
+
+__all__ = ["Dialogue", "House", "main"]
+
+_TICK_S = 0.25
+_MODEL_REST_NS = 20_000_000_000  # a model that failed is not asked again for so long: each failure costs the visitor seconds
+
+
+class Store(Protocol):
+    """Where the state survives a crash."""
+
+    def save(self, state: bytes) -> None:
+        """Keep it; ValueError when it is too large."""
+
+    def load(self) -> bytes | None:
+        """What was kept."""
+
+    def erase(self) -> None:
+        """Nothing of it stays."""
+
+
+class House(Protocol):
+    """What the dialogue needs of its node's Context."""
+
+    clock: Clock
+    checkpoint: Any
+
+    def publish(self, link: str, message: Message) -> None:
+        """Send on a stream link."""
+
+    def mark(self, stage: str, turn: int, t_ns: int | None = None, value: float = 0.0) -> None:
+        """Note a stage of a turn."""
+
+    def notice(self, code: str, text: str, audience: str = "technician") -> None:
+        """Show a line; empty takes it back."""
+
+
+class _Pending(msgspec.Struct):
+    """The turn being answered: its sentence, the state it would leave, what was said of it so far."""
+
+    ask: Ask
+    state: State
+    said: list[str]
+    seq: int = 0
+    finished: bool = False
+    granted: bool = False
+
+
+class Dialogue:
+    """The dialogue of one kiosk. Methods are called on the node's loop, one per message."""
+
+    def __init__(self, pack: Pack, engine: LanguageEngine, house: House, seed: int = 0) -> None:
+        self.mind = Mind(pack, seed)
+        self._engine = engine
+        self._has_model = not isinstance(engine, GroundedEngine)
+        self._house = house
+        self._pending: _Pending | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._model_rests_until = 0
+        self._turn = 0
+        self._granted = 0
+        self.state = self._restored()
+
+    # --- messages
+
+    def on_ask(self, ask: Ask) -> None:
+        """Answer, unless a newer turn or visit is known already."""
+        if ask.turn < self._turn or ask.visit < self.state.visit:
+            return
+        if ask.visit > self.state.visit:
+            self.forget(ask.visit)
+        self._drop()
+        self._turn = ask.turn
+        model = self._has_model and self._house.clock.monotonic_ns() >= self._model_rests_until
+        outcome = self.mind.consider(self.state, ask.text, ask.turn, model=model)
+        self._pending = _Pending(ask, outcome.state, [], granted=not ask.speculative or self._granted == ask.turn)
+        if outcome.answer is not None:
+            self._speak(self._pending, outcome.answer)
+        elif outcome.request is not None:
+            self._task = asyncio.get_running_loop().create_task(self._think(self._pending, outcome.request))
+
+    def on_floor(self, floor: Floor) -> None:
+        """Keep what was granted, drop what is over, forget a visit that ended."""
+        if floor.visit != self.state.visit:
+            self.forget(floor.visit)
+        self._granted = floor.granted
+        self._turn = max(self._turn, floor.turn)
+        pending = self._pending
+        if pending is None:
+            return
+        if pending.ask.turn == floor.granted:
+            self._grant(pending)
+        if pending.ask.turn < floor.turn:
+            self._drop()
+
+    def on_heard(self, message: Heard) -> None:
+        """Law 3: what was not heard was not said."""
+        pending = self._pending
+        if pending is not None and pending.ask.turn == message.turn and message.kind is not HeardKind.STOPPED:
+            self._grant(pending)
+        if message.kind is HeardKind.STOPPED:
+            if pending is not None and pending.ask.turn == message.turn:
+                self._grant(pending)
+                self._drop()
+            self.state = heard(self.state, message.turn, message.text)
+            if self._pending is not None:
+                self._pending.state = heard(self._pending.state, message.turn, message.text)
+            self._save()
+
+    def forget(self, visit: int) -> None:
+        """The visit is over: nothing of it stays."""
+        self._pending = None
+        self._cancel()
+        self.state = State(visit=visit)
+        self._house.checkpoint.erase()
+        self._house.notice("staff-called", "")
+
+    # --- answering
+
+    def _speak(self, pending: _Pending, answer: Answer) -> None:
+        """A whole answer, clause by clause."""
+        if answer.staff:
+            self._house.notice("staff-called", "A visitor at this kiosk asks for a colleague.")
+        parts = clauses(answer.text) or [""]
+        for number, part in enumerate(parts, start=1):
+            self._reply(pending, part, answer, last=number == len(parts))
+        self._finish(pending, answer)
+
+    def _reply(self, pending: _Pending, text: str, answer: Answer, *, last: bool) -> None:
+        now = self._house.clock.monotonic_ns()
+        if not pending.seq:
+            self._house.mark("reply_first", pending.ask.turn, now)
+        self._house.publish(
+            "reply",
+            Reply(pending.ask.turn, now, pending.seq, text, last, answer.kind, answer.expects, answer.card if not pending.seq else ""),
+        )
+        pending.seq += 1
+        if text:
+            pending.said.append(text)
+
+    def _finish(self, pending: _Pending, answer: Answer) -> None:
+        pending.state = self.mind.finish(pending.state, pending.ask.turn, pending.ask.text, answer)
+        pending.finished = True
+        if pending.granted:
+            self._grant(pending)
+
+    async def _think(self, pending: _Pending, request: ChatRequest) -> None:
+        """A model's answer as it comes; without the model when it fails before the first word."""
+        try:
+            answer = await self._stream(pending, request)
+        except EngineError as error:
+            self._model_rests_until = self._house.clock.monotonic_ns() + _MODEL_REST_NS
+            self._house.notice("language-model", f"{error}; answering without it")
+            if pending.said:
+                answer = Answer(" ".join(pending.said))
+                self._reply(pending, "", answer, last=True)
+                self._finish(pending, answer)
+            else:
+                outcome = self.mind.grounded(pending.state, request)
+                assert outcome.answer is not None
+                pending.state = outcome.state
+                self._speak(pending, outcome.answer)
+        else:
+            self._house.notice("language-model", "")
+            if answer is not None:
+                self._finish(pending, answer)
+
+    async def _stream(self, pending: _Pending, request: ChatRequest) -> Answer | None:
+        """Publish clauses as they are complete; None when another answer was spoken instead (a tool's, a guardrail's)."""
+        cutter = ClauseCutter()
+        answer = Answer("")
+        async with aclosing(self._engine.stream(request)) as events:
+            async for event in events:
+                if isinstance(event, ToolCall) and not pending.said:
+                    outcome = self.mind.called(pending.state, event)
+                    assert outcome.answer is not None
+                    pending.state = outcome.state
+                    self._speak(pending, outcome.answer)
+                    return None
+                if isinstance(event, TextDelta) and not self._clauses(pending, cutter.feed(event.text), answer):
+                    break
+            else:
+                self._clauses(pending, cutter.finish(), answer)
+        if not pending.said:
+            outcome = self.mind.grounded(pending.state, request)
+            assert outcome.answer is not None
+            pending.state = outcome.state
+            self._speak(pending, outcome.answer)
+            return None
+        self._reply(pending, "", answer, last=True)
+        return Answer(" ".join(pending.said))
+
+    def _clauses(self, pending: _Pending, parts: Iterator[str], answer: Answer) -> bool:
+        """Publish clauses that the guardrails pass; False when enough was said."""
+        for part in parts:
+            verdict = self.mind.gate.outgoing(" ".join([*pending.said, part]))
+            if verdict is not None:
+                self._reply(pending, verdict.say[0], answer, last=False)
+                return False
+            self._reply(pending, part, answer, last=False)
+            if sum(text.rstrip("\"')")[-1:] in ".?!" for text in pending.said) >= self.mind.gate.max_sentences:
+                return False
+        return True
+
+    # --- keeping
+
+    def _grant(self, pending: _Pending) -> None:
+        """The turn counts: its state becomes the dialogue's as soon as it is whole."""
+        pending.granted = True
+        if pending.finished:
+            self.state = pending.state
+            self._pending = None
+            self._save()
+
+    def _drop(self) -> None:
+        """A newer turn: the one being answered is over. If it was granted, what was said of it stays."""
+        pending, self._pending = self._pending, None
+        self._cancel()
+        if pending is not None and pending.granted and not pending.finished:
+            self.state = self.mind.finish(pending.state, pending.ask.turn, pending.ask.text, Answer(" ".join(pending.said)))
+            self._save()
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    def _save(self) -> None:
+        state = self.state
+        while True:
+            try:
+                self._house.checkpoint.save(msgspec.json.encode(state))
+            except ValueError:  # too large: the oldest turns matter least
+                if not state.turns:
+                    return
+                state = msgspec.structs.replace(state, turns=state.turns[len(state.turns) // 2 + 1 :])
+            else:
+                return
+
+    def _restored(self) -> State:
+        saved = self._house.checkpoint.load()
+        if saved:
+            with suppress(msgspec.DecodeError, msgspec.ValidationError):
+                return msgspec.json.decode(saved, type=State)
+        return State()
+
+    async def close(self) -> None:
+        """End the work under way."""
+        task = self._task
+        self._cancel()
+        if task is not None:
+            with suppress(asyncio.CancelledError):
+                await task
+        if hasattr(self._engine, "aclose"):
+            await self._engine.aclose()
+
+
+def main(ctx: Context) -> None:
+    """The node."""
+    asyncio.run(_run(ctx))
+
+
+async def _run(ctx: Context) -> None:
+    language = ctx.config.language
+    selection = select(language.engine, language.base_url, language.model, config.secret(language.api_key_env), language.timeout_s)
+    for reason in selection.reasons:
+        ctx.log.info("%s", reason)
+    dialogue = Dialogue(ctx.pack, selection.engine, ctx, seed=ctx.clock.monotonic_ns() % 1_000_003)
+
+    def handle(link: str, message: Any) -> None:
+        if link == "ask":
+            dialogue.on_ask(message)
+        elif link == "floor":
+            dialogue.on_floor(message)
+        elif link == "heard":
+            dialogue.on_heard(message)
+        loop.call_soon(ctx.pump, handle)  # the descriptors are edge-triggered
+
+    loop = asyncio.get_running_loop()
+    ctx.attach(loop, handle)
+    ctx.ready()
+    while not ctx.stopping:
+        await asyncio.sleep(_TICK_S)
+        ctx.pump(handle)
+        ctx.beat()
+    await dialogue.close()
