@@ -40,10 +40,10 @@ class _Pose(NamedTuple):
 
 _POSES = {
     "idle": _Pose(sway=1.1, follow=0.35),
-    "attentive": _Pose(sway=0.7, brow_inner=0.08, brow_outer=0.06, wide=0.05),
-    "listening": _Pose(pitch=0.8, roll=2.4, sway=0.6, brow_inner=0.12, brow_outer=0.05, wide=0.05),
+    "attentive": _Pose(sway=0.7, brow_inner=0.04, brow_outer=0.07, wide=0.05),
+    "listening": _Pose(pitch=0.8, roll=2.4, sway=0.6, brow_inner=0.05, brow_outer=0.09, wide=0.05),
     "thinking": _Pose(pitch=-0.8, roll=-1.2, sway=0.8, brow_down=0.16, brow_inner=0.05, squint=0.08, follow=0.3),
-    "speaking": _Pose(sway=1.5, brow_inner=0.04, follow=0.3),
+    "speaking": _Pose(sway=1.5, brow_inner=-0.04, brow_outer=0.02, follow=0.3),
 }
 
 
@@ -122,8 +122,8 @@ class Animator:
         self._put(out, "pitch", pitch)
         self._put(out, "roll", roll)
         breath = upper.breath(t_s)
-        self._put(out, "browInnerUp", pose.brow_inner + 0.012 * breath + 0.5 * lift + 0.5 * stress)
-        self._put(out, "browOuterUp", pose.brow_outer + 0.008 * breath + 0.45 * lift + 0.35 * stress)
+        self._put(out, "browInnerUp", pose.brow_inner + 0.012 * breath + 0.4 * lift + 0.35 * stress)
+        self._put(out, "browOuterUp", pose.brow_outer + 0.008 * breath + 0.5 * lift + 0.45 * stress)
         self._put(out, "browDown", pose.brow_down)
         self._put(out, "eyeWide", pose.wide + wide)
         self._put(out, "eyeSquint", pose.squint + 0.2 * smile)

@@ -94,4 +94,8 @@ class _Plane:
     def _value(self, rgb: _Colour) -> tuple[float, ...]:
         """Full-range BT.709."""
         y = 0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2]
-        return (y,) if self._luma else ((rgb[2] - y) / 1.8556 + 128, (rgb[0] - y) / 1.5748 + 128)
+        return (round(y),) if self._luma else (_chroma((rgb[2] - y) / 1.8556), _chroma((rgb[0] - y) / 1.5748))
+
+
+def _chroma(value: float) -> int:
+    return min(max(round(value + 128), 0), 255)

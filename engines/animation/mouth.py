@@ -164,11 +164,11 @@ class Lips:
             soft = 0.8 * shape + 0.2 * self._rest
             keys += [
                 _Key(step.start + 0.2 * length, soft),
-                _Key(step.start + 0.48 * length, shape),
+                _Key(step.start + 0.46 * length, shape),
                 _Key(step.start + 0.82 * length, soft),
             ]
         else:
-            keys.append(_Key(step.start + 0.48 * length, shape))
+            keys.append(_Key(step.start + 0.46 * length, shape))
 
     def _shape(self, steps: Sequence[_Step], i: int) -> Vector:
         """The sound's own shape, scaled by stress and length, leaning towards the vowels around it."""
