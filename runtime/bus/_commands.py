@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import zmq
 
-from runtime.bus._sockets import Clock, Envelope, link_name, monotonic_ns, open_socket, wait
+from runtime.bus._sockets import Clock, Envelope, link_name, monotonic_ns, open_socket, readable
 from runtime.bus._stats import LinkStats
 from runtime.bus.errors import DeadlineMissed, Overflow, PeerGone, mapped
 
@@ -127,7 +127,7 @@ class CommandSender(Generic[T]):
             self._lose()
 
     def _follow_peer(self) -> None:
-        while self._monitor.poll(0):
+        while readable(self._monitor):
             event = int.from_bytes(self._monitor.recv_multipart()[0][:2], "little")
             self._connected = event == zmq.Event.HANDSHAKE_SUCCEEDED
             if not self._connected:
@@ -139,11 +139,8 @@ class CommandSender(Generic[T]):
                 self._doubtful = len(self._out)
 
     def _take_acks(self) -> None:
-        while True:
-            try:
-                acks = self._decode_ack(self._socket.recv(zmq.NOBLOCK))
-            except zmq.Again:
-                return
+        while readable(self._socket):
+            acks = self._decode_ack(self._socket.recv(zmq.NOBLOCK))
             for seq in acks:
                 # Commands arrive in order: whatever is older than a confirmed one died with an earlier receiver.
                 while self._out and self._out[0][0] < seq:
@@ -232,14 +229,12 @@ class CommandReceiver(Generic[T]):
 
     def _drain(self, timeout_ms: int) -> list[tuple[bytes, bytes]]:
         parts: list[tuple[bytes, bytes]] = []
-        if timeout_ms:
-            wait(self._socket, timeout_ms)
-        try:
-            while True:
-                sender, *rest = self._socket.recv_multipart(0 if timeout_ms and not parts else zmq.NOBLOCK)
-                parts.append((sender, b"".join(rest)))
-        except zmq.Again:
+        if timeout_ms and not self._socket.poll(timeout_ms, zmq.POLLIN):
             return parts
+        while readable(self._socket):
+            sender, *rest = self._socket.recv_multipart(zmq.NOBLOCK)
+            parts.append((sender, b"".join(rest)))
+        return parts
 
     def _take(self, parts: list[tuple[bytes, bytes]]) -> list[T]:
         messages: list[T] = []

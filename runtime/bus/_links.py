@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import zmq
 
-from runtime.bus._sockets import Clock, Envelope, link_name, monotonic_ns, open_socket, wait
+from runtime.bus._sockets import Clock, Envelope, link_name, monotonic_ns, open_socket, readable
 from runtime.bus._stats import LinkStats
 from runtime.bus.errors import mapped
 
@@ -106,13 +106,14 @@ class Subscriber(Generic[T]):
         self._kind = LinkKind(getattr(kind, "value", kind))
         if self._kind is LinkKind.COMMAND:
             raise ValueError(f"link {link_name(path)!r}: commands are received by a CommandReceiver")
-        latest = self._kind is LinkKind.LATEST
+        self._latest = latest = self._kind is LinkKind.LATEST
         self._name = link_name(path)
         self._clock = clock
         self._on_gap = on_gap
         self._decode = msgspec.msgpack.Decoder(Envelope[type]).decode  # type: ignore[valid-type]
         self._life = 0
         self._seq = 0
+        self._timeout_ms = -1
         self._received = self._restarts = self._depth = self._peak = self._age_ns = 0
         self._dropped = {"skipped" if latest else "lost": 0, "malformed": 0}
         options: dict[int, int | bytes] = {zmq.RCVHWM: LATEST_HWM if latest else STREAM_HWM, zmq.SUBSCRIBE: bytes([prefix])}
@@ -125,41 +126,51 @@ class Subscriber(Generic[T]):
     def receive(self, timeout_ms: int = 0) -> list[T]:
         """What has come: at most the newest (`latest`) or all in order (`stream`); waits up to `timeout_ms` for a first one.
 
+        Use either waits or the descriptor: a wait does not arm the descriptor's edge again.
+
         Raises:
             PeerGone: the context was ended.
         """
-        frames = self._drain(timeout_ms)
-        self._depth = len(frames)
-        self._peak = max(self._peak, self._depth)
-        if self._kind is LinkKind.LATEST:
-            frames = frames[-1:]
-        return [message for frame in frames for message in self._open(frame)]
-
-    def _drain(self, timeout_ms: int) -> list[bytes]:
-        frames: list[bytes] = []
         try:
-            if timeout_ms:
-                wait(self._socket, timeout_ms)
-                frames.append(self._socket.recv())
-            while True:
+            frames = self._wait(timeout_ms) if timeout_ms else []
+            # After a wait for the latest there is no more to drain: zmq has kept only that one.
+            while not (timeout_ms and self._latest) and readable(self._socket):
                 frames.append(self._socket.recv(zmq.NOBLOCK))
-        except zmq.Again:
-            return frames
         except zmq.ZMQError as error:
             raise mapped(error, f"link {self._name!r}") from error
+        if not frames:
+            return []
+        self._depth = len(frames)
+        self._peak = max(self._peak, self._depth)
+        if self._latest:
+            return self._open(frames[-1])
+        return [message for frame in frames for message in self._open(frame)]
 
-    def _open(self, frame: bytes) -> tuple[T, ...]:
+    def _wait(self, timeout_ms: int) -> list[bytes]:
+        """The first message, or none. Waiting inside `recv` saves the set-up of a poll for each message (25 µs of a hop)."""
+        if timeout_ms != self._timeout_ms:
+            self._socket.setsockopt(zmq.RCVTIMEO, timeout_ms)
+            self._timeout_ms = timeout_ms
+        try:
+            return [self._socket.recv()]
+        except zmq.Again:
+            return []
+
+    def _open(self, frame: bytes) -> list[T]:
         """The message, or nothing if it cannot be read."""
         try:
             envelope: Envelope[T] = self._decode(memoryview(frame)[1:])
         except msgspec.MsgspecError as error:
             self._dropped["malformed"] += 1
             _log.warning("link %s: dropped a message of %d bytes that does not fit: %s", self._name, len(frame), error)
-            return ()
-        self._follow(envelope.life, envelope.seq)
+            return []
+        if envelope.life == self._life and envelope.seq == self._seq + 1:
+            self._seq += 1
+        else:
+            self._follow(envelope.life, envelope.seq)
         self._received += 1
         self._age_ns = self._clock() - envelope.t_send_ns
-        return (envelope.payload,)
+        return [envelope.payload]
 
     def _follow(self, life: int, seq: int) -> None:
         """Counts what is missing before this message. What was sent before we first listened is not our loss."""
@@ -171,7 +182,7 @@ class Subscriber(Generic[T]):
         self._seq = seq
         if gap <= 0:
             return
-        if self._kind is LinkKind.LATEST:
+        if self._latest:
             self._dropped["skipped"] += gap
             return
         self._dropped["lost"] += gap

@@ -44,7 +44,8 @@ class FrameReader:
         self._ring = Mapping(spec.name, spec, fds, self._layout.data_bytes, write=False)
         self._words = self._ring.words
         self._clock = clock
-        self._views: dict[tuple[int, int, int], Bytes] = {}
+        self._generations = [self._layout.generation(slot) for slot in range(self._layout.slots)]
+        self._views: dict[tuple[int, ...], Bytes] = {}
         self._leases: list[tuple[int, int]] = []  # slot, since: the open leases, oldest first
         self._peak_ns = 0
         self._release_pins()  # of a life before that the supervisor has not cleared
@@ -61,65 +62,59 @@ class FrameReader:
         return Lease(self, descriptor)
 
     def _enter(self, descriptor: FrameDescriptor, since: int) -> Bytes:
-        slot, words = descriptor.slot, self._words
-        view = self._view(descriptor)
+        slot, words, line = descriptor.slot, self._words, self._line
+        shape = (slot, descriptor.width, descriptor.height, descriptor.format, descriptor.nbytes, descriptor.version)
+        view = self._views.get(shape)
+        if view is None:
+            view = self._views[shape] = self._view(descriptor)
+        if not self._leases:
+            words[line + C_PINNED_AT] = since
         self._leases.append((slot, since))
-        self._publish_pins()
+        words[line + C_PINS] |= 1 << slot
         fence()  # now the writer either sees the pin, or we see its 0
-        if words[self._layout.generation(slot)] != descriptor.seq or words[W_EPOCH] != descriptor.epoch:
-            self._leave(descriptor, since)
-            words[self._line + C_STALE] += 1
+        if words[self._generations[slot]] != descriptor.seq or words[W_EPOCH] != descriptor.epoch:
+            self._leave(slot, since)
+            words[line + C_STALE] += 1
             raise StaleFrame(f"frame {descriptor.seq} of ring {self._layout.spec.name!r} is gone from slot {slot}")
-        self._count(descriptor.seq, since)
+        last = words[line + C_SEQ]
+        if descriptor.seq > last:
+            if last:  # frames before a consumer's first one are not its loss
+                words[line + C_SKIPPED] += descriptor.seq - last - 1
+            words[line + C_SEQ] = descriptor.seq
+        words[line + C_LEASED] += 1
+        words[line + C_BEAT] = since
         return view
 
     def _exit(self, descriptor: FrameDescriptor, since: int) -> bool:
         """Gives the slot back; False if it was rewritten meanwhile."""
         fence()  # our last look at the pixels before this look at the generation
-        intact = bool(self._words[self._layout.generation(descriptor.slot)] == descriptor.seq)
-        self._leave(descriptor, since)
+        intact = bool(self._words[self._generations[descriptor.slot]] == descriptor.seq)
+        self._leave(descriptor.slot, since)
         self._peak_ns = max(self._peak_ns, self._clock() - since)
         if not intact:
             self._words[self._line + C_STALE] += 1
         return intact
 
-    def _leave(self, descriptor: FrameDescriptor, since: int) -> None:
-        self._leases.remove((descriptor.slot, since))
-        self._publish_pins()
-
-    def _publish_pins(self) -> None:
+    def _leave(self, slot: int, since: int) -> None:
+        self._leases.remove((slot, since))
         pins = 0
-        for slot, _ in self._leases:
-            pins |= 1 << slot
-        self._words[self._line + C_PINNED_AT] = self._leases[0][1] if self._leases else 0
+        for held, _ in self._leases:
+            pins |= 1 << held
         self._words[self._line + C_PINS] = pins
+        self._words[self._line + C_PINNED_AT] = self._leases[0][1] if self._leases else 0
 
     def _view(self, descriptor: FrameDescriptor) -> Bytes:
-        key = (descriptor.slot, descriptor.width, descriptor.height)
-        view = self._views.get(key)
-        if view is None:
-            where = f"ring {self._layout.spec.name!r}"
-            if not 0 <= descriptor.slot < self._layout.slots or descriptor.version < VERSION:
-                raise LinkError(f"{where}: the descriptor names slot {descriptor.slot}, version {descriptor.version}")
-            try:
-                view = self._layout.view(self._ring.bytes, *key)
-            except ValueError as error:
-                raise LinkError(f"{where}: {error}") from error
-            self._views[key] = view
+        """A new view of what the descriptor names. LinkError if this ring has no such thing."""
+        where = f"ring {self._layout.spec.name!r}"
+        if not 0 <= descriptor.slot < self._layout.slots or descriptor.version < VERSION:
+            raise LinkError(f"{where}: the descriptor names slot {descriptor.slot}, version {descriptor.version}")
+        try:
+            view = self._layout.view(self._ring.bytes, descriptor.slot, descriptor.width, descriptor.height)
+        except ValueError as error:
+            raise LinkError(f"{where}: {error}") from error
         if descriptor.format != self._layout.spec.format or descriptor.nbytes != view.nbytes:
-            raise LinkError(f"ring {self._layout.spec.name!r}: the descriptor is of another format or size")
+            raise LinkError(f"{where}: the descriptor is of another format or size")
         return view
-
-    def _count(self, seq: int, now_ns: int) -> None:
-        words, line = self._words, self._line
-        last = words[line + C_SEQ]
-        if seq > last:
-            # Frames before a consumer's first one are not its loss.
-            if last:
-                words[line + C_SKIPPED] += seq - last - 1
-            words[line + C_SEQ] = seq
-        words[line + C_LEASED] += 1
-        words[line + C_BEAT] = now_ns
 
     def stats(self) -> RingStats:
         """This consumer's counters: sent counts its leases, depth the open ones, peak the longest lease in ns."""
@@ -138,7 +133,8 @@ class FrameReader:
 
     def _release_pins(self) -> None:
         self._leases.clear()
-        self._publish_pins()
+        self._words[self._line + C_PINS] = 0
+        self._words[self._line + C_PINNED_AT] = 0
 
     def close(self) -> None:
         """Gives back what is held and unmaps the ring; an array that is still held keeps its memory."""
