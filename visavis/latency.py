@@ -48,7 +48,7 @@ def read(path: Path) -> list[Record]:
 
 
 def _record(row: dict[str, Any]) -> Record:
-    return Record(int(row["turn"]), {stage: int(t_ns) for stage, t_ns in row["marks"].items()})
+    return Record(int(row["turn"]), {stage: int(t_ns) for stage, t_ns in row["stages"].items()})
 
 
 def table(records: Sequence[Record]) -> dict[str, measure.Quantiles]:

@@ -84,19 +84,11 @@ def read(path: Path, from_s: float = 0.0, length_s: float = 0.0) -> Samples:
 def at_level(samples: Samples, level_db: float) -> Samples:
     """Scaled so that its loudest second (or all of it, if shorter) has an RMS of `level_db` dBFS; never clipped."""
     window = min(len(samples), RATE)
-    power = (
-        np.convolve(samples.astype(np.float64) ** 2, np.ones(window) / window, mode="valid")
-        if len(samples) < RATE * 2
-        else _power(samples, window)
-    )
+    total = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
+    power = (total[window:] - total[:-window]) / window
     loudest = float(np.sqrt(max(float(power.max()), 1e-12)))
     gain = min(10 ** (level_db / 20) / loudest, _PEAK / max(float(np.abs(samples).max()), 1e-6))
     return np.asarray(samples * np.float32(gain), dtype=np.float32)
-
-
-def _power(samples: Samples, window: int) -> npt.NDArray[np.float64]:
-    total = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
-    return np.asarray((total[window:] - total[:-window]) / window, dtype=np.float64)
 
 
 def _resample(samples: Samples, rate: int) -> Samples:
