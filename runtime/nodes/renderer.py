@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections import deque
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,11 +129,13 @@ class Ladder:
     def __init__(self, rungs: tuple[Rung, ...], period_s: float, fixed: int | None = None) -> None:
         self._rungs, self._period_s, self._fixed = rungs, period_s, fixed
         self.rung = fixed or 0
+        self._costs: list[float] = []
         self._late: deque[bool] = deque(maxlen=self.WINDOW)
         self._calm = 0
 
     def start(self, costs: list[float]) -> None:
         """Choose by what each rung costs on this machine: the best that leaves more than half of the time to the others."""
+        self._costs = costs
         if self._fixed is None:
             affordable = [i for i, cost in enumerate(costs) if cost < 0.45 * self._period_s]
             self.rung = affordable[0] if affordable else len(costs) - 1
@@ -149,6 +152,9 @@ class Ladder:
             self._step(-1)
 
     def _growth(self) -> float:
+        """How much dearer the next better rung is: as measured at the start, else by its pixels."""
+        if self._costs:
+            return self._costs[self.rung - 1] / self._costs[self.rung]
         here, above = self._rungs[self.rung], self._rungs[self.rung - 1]
         return above.width * above.height / (here.width * here.height)
 
@@ -298,16 +304,19 @@ def background(spec: str, folder: Path) -> NDArray[np.uint8] | tuple[int, int, i
     return None if picture is None else np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _costs(ctx: Context, engine: Renderer) -> list[float]:
-    """Seconds per frame of each rung, the best of three after one to warm up."""
+def _costs(engine: Renderer) -> list[float]:
+    """CPU seconds per frame of each rung, the best of three after one to warm up.
+
+    Not wall time: at the start all nodes load at once, and a rung given up then would come back only after a minute of calm.
+    """
     costs = []
     for i, rung in enumerate(engine.rungs):
         out = np.empty((rung.height * 3 // 2, rung.width), np.uint8)
         times = []
         for _ in range(4):
-            began = ctx.clock.monotonic_ns()
+            began = time.process_time_ns()
             engine.draw(engine.idle, out, rung=i)
-            times.append(ctx.clock.monotonic_ns() - began)
+            times.append(time.process_time_ns() - began)
         costs.append(min(times[1:]) / NS)
     return costs
 
@@ -323,7 +332,7 @@ def main(ctx: Context) -> None:
     if named is None and video.rung != "auto":
         ctx.notice("rung", f"video.rung {video.rung!r}: this avatar has {', '.join(r.name for r in engine.rungs)}; it is chosen by itself")
     ladder = Ladder(engine.rungs, 1 / video.fps, named)
-    ladder.start(_costs(ctx, engine))
+    ladder.start(_costs(engine))
     face = Face(ctx, engine, ctx.frame_writer("video"), lead_ms=video.audio_lead_ms, ladder=ladder)
     ctx.ready()
     run(ctx, face, video.fps)

@@ -191,6 +191,19 @@ def test_does_not_flap():
     assert ladder.rung == 1
 
 
+def test_knows_what_the_better_rung_costs_here():
+    """Where more pixels cost little more, a calm machine gets them."""
+    ladder = Ladder(RUNGS, 0.04)
+    ladder.start([0.020, 0.0125, 0.011])
+    assert ladder.rung == 1
+    for _ in range(20):
+        ladder.note(0.05, late=True)
+    assert ladder.rung == 2
+    for _ in range(3 * Ladder.CALM):
+        ladder.note(0.0115, late=False)
+    assert ladder.rung == 1
+
+
 def test_a_rung_that_was_chosen_stays():
     """video.rung of the configuration is obeyed."""
     ladder = Ladder(RUNGS, 0.04, fixed=2)
