@@ -1,0 +1,1 @@
+"""Avatar packs that ship with Visavis: folders that engines.renderer.load_pack reads."""
