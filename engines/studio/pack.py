@@ -1,0 +1,134 @@
+"""Make an avatar pack from a trained face: network, plate, idle clip, thumbnail, manifest with checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.renderer.compose import Composer, Drawing
+from engines.renderer.idle import BLINK_FRAMES, SWAY_FRAMES, TILE
+from engines.renderer.onnx_runtime import OUTPUTS, network_session
+from engines.renderer.rewrite import unsigned_model
+from engines.studio.quantize import quantize
+from engines.studio.rig import CONTROLS, INDEX, RANGES
+from engines.studio.sampler import IDLE
+from engines.studio.train import load_checkpoint
+
+__all__ = ["RUNGS", "nv12_to_rgb", "pack"]
+
+RUNGS = (512, 384, 256)  # best first
+NETWORK, PLATE, CLIP, THUMBNAIL, LICENCE = "face-256.onnx", "plate.png", "idle.webp", "thumbnail.webp", "LICENSE-ICT-FaceKit.txt"
+
+
+def nv12_to_rgb(nv12: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Picture (h, w, 3) of a full-range BT.709 NV12 frame (h * 3 // 2, w)."""
+    w = nv12.shape[1]
+    h = nv12.shape[0] * 2 // 3
+    y = nv12[:h].astype(np.float32)
+    chroma = cv2.resize(nv12[h:].reshape(h // 2, w // 2, 2), (w, h), interpolation=cv2.INTER_LINEAR).astype(np.float32) - 128
+    cb, cr = chroma[..., 0], chroma[..., 1]
+    rgb = np.stack([y + 1.5748 * cr, y - 0.187324 * cb - 0.468124 * cr, y + 1.8556 * cb], -1)
+    return np.asarray(np.clip(rgb + 0.5, 0, 255), np.uint8)
+
+
+def _picture(path: Path, rgba: NDArray[np.uint8], options: Sequence[int] = ()) -> None:
+    done, data = cv2.imencode(path.suffix, cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA), list(options))
+    assert done, path
+    path.write_bytes(data.tobytes())
+
+
+def _clip_poses() -> list[NDArray[np.float32]]:
+    """One breath as a slow nod and sway, then a blink at its first pose."""
+    poses = []
+    for k in range(SWAY_FRAMES):
+        pose, phase = np.array(IDLE, np.float32), 2 * np.pi * k / SWAY_FRAMES
+        pose[INDEX["pitch"]], pose[INDEX["yaw"]] = 0.4 * (1 - np.cos(phase)), 0.7 * np.sin(phase)
+        pose[INDEX["gazePitch"]], pose[INDEX["gazeYaw"]] = -pose[INDEX["pitch"]], -pose[INDEX["yaw"]]
+        poses.append(pose)
+    for lid in (0.5, 1.0, 1.0, 0.5)[:BLINK_FRAMES]:
+        pose = poses[0].copy()
+        pose[[INDEX["eyeBlink_L"], INDEX["eyeBlink_R"]]] = lid
+        poses.append(pose)
+    return poses
+
+
+class _Cutout:
+    """Draws the face as straight-alpha RGBA at the size of the idle clip's frames."""
+
+    def __init__(self, network: bytes, plate: NDArray[np.uint8]) -> None:
+        self.session = network_session(network, 1)
+        self.composer = Composer(plate, TILE)
+
+    def draw(self, controls: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Drawn over black and over white, the difference is the alpha."""
+        flow, residual, mouth, eyes, places = self.session.run(OUTPUTS, {"controls": controls[None]})
+        drawing = Drawing(flow[0], residual[0], mouth[0], eyes, places[0])
+        over = []
+        for colour in ((0, 0, 0), (255, 255, 255)):
+            out = np.empty((TILE * 3 // 2, TILE), np.uint8)
+            self.composer.set_background(colour)
+            self.composer.draw(drawing, out)
+            over.append(nv12_to_rgb(out).astype(np.float32))
+        alpha = np.clip(255 - (over[1] - over[0]).mean(-1), 0, 255)
+        alpha[alpha < 6] = 0
+        colour = np.clip(over[0] * 255 / np.maximum(alpha, 1)[..., None], 0, 255)
+        return np.asarray(np.concatenate([colour, alpha[..., None]], -1) + 0.5, np.uint8)
+
+
+def _manifest(out: Path, name: str, title: str, voice: str) -> str:
+    def words(values: Sequence[object]) -> str:
+        return ", ".join(json.dumps(v) for v in values)
+
+    files = {"network": NETWORK, "plate": PLATE, "idle": CLIP, "thumbnail": THUMBNAIL}
+    lines = [
+        "# An avatar pack; engines/renderer/pack.py reads it.", "format = 1", f"name = {json.dumps(name)}", f"title = {json.dumps(title)}",
+        'licence = "Apache-2.0; face rig: ICT-FaceKit, MIT, see LICENSE-ICT-FaceKit.txt"', f"voice = {json.dumps(voice)}", "",
+        "[controls]", f"names = [{words(CONTROLS)}]", f"ranges = [{', '.join(f'[{a:g}, {b:g}]' for a, b in RANGES.tolist())}]",
+        f"idle = [{', '.join(f'{v:.4g}' for v in np.asarray(IDLE).tolist())}]", "",
+    ]
+    lines += [f'[[rungs]]\nname = "{s}"\nwidth = {s}\nheight = {s}\n' for s in RUNGS]
+    lines += ["[files]", *[f"{k} = {json.dumps(v)}" for k, v in files.items()], "", "[sha256]"]
+    lines += [f'{json.dumps(v)} = "{hashlib.sha256((out / v).read_bytes()).hexdigest()}"' for v in files.values()]
+    return "\n".join(lines) + "\n"
+
+
+def pack(checkpoint: Path, data: Path, out: Path, *, name: str = "stock", title: str = "Vera", voice: str = "en, warm, female",
+         work: Path | None = None) -> Path:
+    """Quantise ``checkpoint`` and write the pack into the folder ``out``; ``work`` receives the float model too.
+
+    ``data`` is the rendered set (calibration poses, and the rig's licence text in ``rig/``).
+
+    Raises:
+        StudioError: no checkpoint, or no data.
+
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    export = quantize(checkpoint, data, work or out / ".work")
+    shutil.copyfile(export.int8_model, out / NETWORK)
+    face = load_checkpoint(checkpoint)
+    plate = (face.plate[0].clamp(0, 1).permute(1, 2, 0).numpy() * 255 + 0.5).astype(np.uint8)
+    figure = cv2.dilate((plate[..., 3] > 60).astype(np.uint8), np.ones((17, 17), np.uint8))
+    plate[(figure == 0) | (plate[..., 3] < 4)] = 0  # the optimiser leaves a breath of noise on the empty part
+    plate[..., :3] = np.minimum(plate[..., :3], plate[..., 3:])
+    _picture(out / PLATE, plate, (cv2.IMWRITE_PNG_COMPRESSION, 9))
+    import onnx
+
+    cutout = _Cutout(unsigned_model(onnx.load(str(out / NETWORK))).SerializeToString(), plate)
+    frames = [cutout.draw(pose) for pose in _clip_poses()]
+    rows = [np.hstack(frames[k : k + 5]) for k in range(0, len(frames), 5)]
+    _picture(out / CLIP, np.vstack(rows), (cv2.IMWRITE_WEBP_QUALITY, 90))
+    _picture(out / THUMBNAIL, frames[0], (cv2.IMWRITE_WEBP_QUALITY, 90))
+    licence = data / "rig" / LICENCE
+    if licence.is_file():
+        shutil.copyfile(licence, out / LICENCE)
+    (out / "avatar.toml").write_text(_manifest(out, name, title, voice), "utf-8")
+    if work is None:
+        shutil.rmtree(out / ".work")
+    return out
