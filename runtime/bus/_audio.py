@@ -49,6 +49,7 @@ def create_audio_ring(spec: AudioRingSpec) -> RingFds:
     Raises:
         ValueError: the spec cannot be laid out.
         LinkError: no memory.
+
     """
     if spec.capacity <= 0:
         raise ValueError(f"ring {spec.name!r} of {spec.seconds} s at {spec.rate} Hz holds nothing")
@@ -65,6 +66,7 @@ class AudioWriter:
 
     Raises:
         BusError: the ring was made for another spec.
+
     """
 
     def __init__(self, spec: AudioRingSpec, fds: RingFds, *, clock: Callable[[], int] = time.monotonic_ns) -> None:
@@ -85,6 +87,7 @@ class AudioWriter:
 
         Raises:
             ValueError: not a one-dimensional int16 array, or longer than the ring.
+
         """
         if pcm.dtype != np.int16 or pcm.ndim != 1:
             raise ValueError(f"the audio ring takes int16 of shape (n,), not {pcm.dtype} of shape {pcm.shape}")
@@ -133,6 +136,7 @@ class AudioReader:
 
     Raises:
         BusError: the ring was made for another spec.
+
     """
 
     def __init__(self, spec: AudioRingSpec, fds: RingFds) -> None:
@@ -158,6 +162,7 @@ class AudioReader:
         Raises:
             Gap: samples from `start` on were overwritten: `n` are lost, go on at `oldest`.
             ValueError: a negative index or count.
+
         """
         if start < 0 or count < 0:
             raise ValueError(f"ring {self._spec.name!r}: cannot read {count} samples from {start}")
@@ -188,6 +193,7 @@ class AudioReader:
 
         Raises:
             LinkError: nothing was written yet.
+
         """
         words = self._words
         while count := words[_W_ANCHORS]:

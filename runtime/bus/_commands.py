@@ -29,6 +29,7 @@ class CommandSender(Generic[T]):
 
     Raises:
         LinkError: the path cannot be connected to.
+
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class CommandSender(Generic[T]):
         Raises:
             Overflow: `capacity` commands are waiting already; this one was not sent.
             PeerGone: the receiver was there and is not now; this one was not sent.
+
         """
         self._update()
         if self._connection and not self._connected:
@@ -98,6 +100,7 @@ class CommandSender(Generic[T]):
         Raises:
             DeadlineMissed: it did not within `timeout_ms`.
             PeerGone: it exited.
+
         """
         end = self._clock() + timeout_ms * _MS
         while True:
@@ -183,6 +186,7 @@ class CommandReceiver(Generic[T]):
 
     Raises:
         LinkError: the path cannot be bound.
+
     """
 
     def __init__(
@@ -212,6 +216,7 @@ class CommandReceiver(Generic[T]):
 
         Raises:
             PeerGone: the context was ended.
+
         """
         messages: list[T] = []
         taken = 0

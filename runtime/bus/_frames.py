@@ -123,6 +123,7 @@ def create_frame_ring(spec: FrameRingSpec) -> RingFds:
     Raises:
         ValueError: the spec cannot be laid out.
         LinkError: no memory.
+
     """
     return make_ring(spec.name, spec, Layout(spec).data_bytes)
 

@@ -39,6 +39,7 @@ class Publisher(Generic[T]):
 
     Raises:
         LinkError: the path cannot be bound.
+
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Publisher(Generic[T]):
 
         Raises:
             PeerGone: the context was ended.
+
         """
         self._seq += 1
         self._encode(Envelope(self._seq, self._clock(), 0, self._life, message), self._buffer, 1)
@@ -90,6 +92,7 @@ class Subscriber(Generic[T]):
 
     Raises:
         LinkError: the path cannot be connected to.
+
     """
 
     def __init__(
@@ -130,6 +133,7 @@ class Subscriber(Generic[T]):
 
         Raises:
             PeerGone: the context was ended.
+
         """
         try:
             frames = self._wait(timeout_ms) if timeout_ms else []

@@ -76,6 +76,7 @@ def make_ring(name: str, spec: msgspec.Struct, data_bytes: int) -> RingFds:
 
     Raises:
         LinkError: the kernel has no memory or no descriptors left.
+
     """
     opened: list[int] = []
     try:

@@ -36,6 +36,7 @@ class FrameReader:
     Raises:
         ValueError: the spec does not name this consumer.
         BusError: the ring was made for another spec.
+
     """
 
     def __init__(self, spec: FrameRingSpec, fds: RingFds, consumer: str, *, clock: Callable[[], int] = time.monotonic_ns) -> None:

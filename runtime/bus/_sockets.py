@@ -64,6 +64,7 @@ def open_socket(context: zmq.Context[Any], kind: int, path: str, *, bind: bool, 
 
     Raises:
         LinkError: the path cannot be bound, or the context is gone.
+
     """
     address = endpoint(path)
     try:

@@ -36,6 +36,7 @@ class FrameWriter:
 
     Raises:
         BusError: the ring was made for another spec.
+
     """
 
     def __init__(self, spec: FrameRingSpec, fds: RingFds, *, clock: Callable[[], int] = time.monotonic_ns) -> None:
@@ -66,6 +67,7 @@ class FrameWriter:
 
         Raises:
             ValueError: the frame does not fit the ring.
+
         """
         self.abandon()
         slot = self._take_slot()
@@ -105,6 +107,7 @@ class FrameWriter:
 
         Raises:
             BusError: no frame was begun.
+
         """
         if self._drawing is None:
             raise BusError(f"ring {self._layout.spec.name!r}: commit without begin")

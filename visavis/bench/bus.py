@@ -43,13 +43,14 @@ _spawn = mp.get_context("spawn")
 def run(
     *, seconds: float = 60.0, seed: int = 1, json_file: Path | None = None, transports: Sequence[str] = tuple(TRANSPORTS)
 ) -> dict[str, Any]:
-    """Measures for about `seconds` and returns (and writes to `json_file`) the figures: latency and CPU per frame and size, age after a stall.
+    """Measures for about `seconds`: latency and CPU per frame and size, age after a stall; returned, and written to `json_file`.
 
     Starting the processes, the stalls and the hammer (a million reads from 20 s on) come on top. A transport that cannot run here is
     reported with `available` false and the reason.
 
     Raises:
         ValueError: a name in `transports` is unknown.
+
     """
     if unknown := set(transports) - set(TRANSPORTS):
         raise ValueError(f"unknown transports: {', '.join(sorted(unknown))}; there are {', '.join(TRANSPORTS)}")

@@ -59,7 +59,7 @@ def test_tree_of_errors() -> None:
     ],
 )
 def test_foreign_errors_are_translated(number: int, expected: type[LinkError]) -> None:
-    """zmq's and the kernel's errors become ours and say where."""
+    """Errors of zmq and of the kernel become ours and say where."""
     for error in (zmq.ZMQError(number), OSError(number, os.strerror(number))):
         ours = mapped(error, "link 'video'")
         assert type(ours) is expected
