@@ -1,0 +1,45 @@
+"""The best recogniser that works here, and why not a better one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engines.recognition import PocketsphinxRecogniser, select
+
+
+def test_without_a_model_the_built_in_one_serves() -> None:
+    """Nothing fetched: pocketsphinx, and how to get better."""
+    chosen = select("auto", None)
+    assert isinstance(chosen.engine, PocketsphinxRecogniser)
+    assert chosen.name == "pocketsphinx"
+    assert "visavis models fetch" in dict(chosen.why_not)["vosk"]
+
+
+def test_preference_is_kept() -> None:
+    """Who wants pocketsphinx gets it, whatever models there are."""
+    assert dict(select("pocketsphinx", None).why_not) == {"vosk": "pocketsphinx is preferred"}
+
+
+def test_broken_model_is_told_and_the_next_serves(tmp_path: Path) -> None:
+    """Half a model never stops the kiosk; the line says what is missing."""
+    (tmp_path / "am").mkdir()
+    (tmp_path / "am" / "final.mdl").write_text("version https://git-lfs.github.com/spec/v1\n")
+    chosen = select("vosk", tmp_path)
+    assert chosen.name == "pocketsphinx"
+    assert "final.mdl" in dict(chosen.why_not)["vosk"]
+
+
+def test_engine_of_another_version_is_told() -> None:
+    """A preference that this version cannot serve is answered with what it has."""
+    chosen = select("phones", None)
+    assert chosen.name == "pocketsphinx"
+    assert "not in this version" in dict(chosen.why_not)["phones"]
+
+
+@pytest.mark.parametrize("model", ["nowhere", "file"])
+def test_path_that_is_no_folder(tmp_path: Path, model: str) -> None:
+    """A missing folder and a file are both refused in words."""
+    (tmp_path / "file").write_bytes(b"x")
+    assert "no folder with a Vosk model" in dict(select("vosk", tmp_path / model).why_not)["vosk"]
