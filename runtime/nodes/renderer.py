@@ -25,6 +25,8 @@ __all__ = ["Face", "Follower", "Ladder", "Moment", "main", "run"]
 NS = 1_000_000_000
 STALE_NS = NS
 """So long the mouth goes on without news of the loudspeaker; the stage tells 30 times a second."""
+MAX_LEAD_NS = NS // 5
+"""So much further than configured frames may be drawn ahead; the page keeps twelve."""
 _KEEP_S = 2.0
 _NOD_EVERY_NS = 3 * NS
 _TIDY_EVERY_NS = 60 * NS
@@ -43,7 +45,7 @@ class Follower:
 
     def __init__(self, animator: Animator, lead_ns: int) -> None:
         self._animator = animator
-        self._lead_ns = lead_ns
+        self.lead_ns = lead_ns
         self._turn = 0  # no older turn is shown
         self._speech_turn = -1
         self._phones: list[Phone] = []
@@ -101,7 +103,7 @@ class Follower:
         head = self._head
         if head is not None and head.playing and head.turn == self._speech_turn >= self._turn and now - head.t_ns < STALE_NS:
             heard = head.index + (now - head.t_ns) * VOICE_RATE / NS
-            ahead = heard + self._lead_ns * VOICE_RATE / NS
+            ahead = heard + self.lead_ns * VOICE_RATE / NS
             if heard < self._end:
                 self._closing = None
                 # Until the end itself is heard the frames are for the end: later ones would be shown before it.
@@ -170,7 +172,9 @@ class Face:
     def __init__(self, ctx: Context, engine: Renderer, ring: FrameWriter, *, lead_ms: int = 80, ladder: Ladder | None = None) -> None:
         self._ctx, self._engine, self._ring = ctx, engine, ring
         self._animator = Animator(engine.controls, engine.ranges, engine.idle, seed=1)
-        self._follower = Follower(self._animator, lead_ms * NS // 1000)
+        self._lead_ns = lead_ms * NS // 1000
+        self._follower = Follower(self._animator, self._lead_ns)
+        self._slow_ns = 0.0
         self._ladder = ladder or Ladder(engine.rungs, 0.04)
         self._floor: Floor | None = None
         self._cues: list[str] = []
@@ -238,8 +242,15 @@ class Face:
             self._first_of = turn
             self._ctx.mark("frame_first", turn, now)
         self.late += late
+        self._look_ahead(now - due_ns)
         self._ladder.note((now - began) / NS, late=late)
         return True
+
+    def _look_ahead(self, took_ns: int) -> None:
+        """On a machine that draws slowly, draw for later: a frame that comes after its sound shows another mouth than is heard."""
+        self._slow_ns = max(float(took_ns), 0.95 * self._slow_ns)
+        spare = self._lead_ns / 2  # for the way to the page
+        self._follower.lead_ns = self._lead_ns + round(min(max(0.0, self._slow_ns - spare), MAX_LEAD_NS))
 
     @property
     def idle(self) -> bool:

@@ -284,6 +284,40 @@ def test_speech_is_drawn_with_its_pts(studio: Studio):
     assert np.abs(mouth - studio.frames[0][1][250:300, 160:224].astype(int)).mean() > 10
 
 
+class Slow(Card):
+    """A face that takes its time."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__()
+        self.clock, self.seconds = clock, 0.1
+
+    def draw(self, controls: np.ndarray, out: np.ndarray, *, rung: int = 0) -> None:
+        """Draw, and let time pass."""
+        self.clock.advance(self.seconds)
+        super().draw(controls, out, rung=rung)
+
+
+def test_a_slow_machine_looks_further_ahead():
+    """Where a frame takes 100 ms its pts still lies ahead of the sound; once drawing is fast, the lead is the usual one."""
+    with Bench() as bench:
+        studio = Studio(bench)
+        slow = Slow(studio.clock)
+        face = Face(studio.ctx, slow, studio.face._ring)
+        face.handle(speech(2, seconds=9.0))
+
+        def lead(frames: int) -> float:
+            for _ in range(frames):
+                studio.clock.advance(0.04)
+                due = studio.clock.now_ns
+                face.handle(head(2, 1.2, due))
+                face.tick(due)
+            return face._follower.moment(due).pts / VOICE_RATE - 1.2
+
+        assert 0.13 < lead(3) < 0.3
+        slow.seconds = 0.01
+        assert abs(lead(100) - 0.08) < 0.005
+
+
 def test_first_frame_is_marked_once(studio: Studio):
     """Health hears of the first moving frame of a turn."""
     health = studio.others["health"]
