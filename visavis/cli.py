@@ -6,11 +6,14 @@ import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import cyclopts
 import msgspec
 from cyclopts import App, Parameter
+
+if TYPE_CHECKING:
+    from visavis.models import Row
 
 __all__ = ["app", "main"]
 
@@ -221,42 +224,51 @@ def studio(step: str, *arguments: Annotated[str, Parameter(allow_leading_hyphen=
 @models.command(name="list")
 def list_models() -> int:
     """All models: where they stand, their size and licence, and what serves while one is missing."""
-    from engines.models import manifest, state_of
-    from visavis.bench.report import print_table
+    from visavis import models as store
 
-    lines = []
-    for model in manifest():
-        state = state_of(model)
-        note = "" if state.status == "ok" else state.detail or model.without
-        lines.append((model.name, model.version, f"{model.size / 1e6:.1f} MB", model.licence, state.status, note))
-    print_table("models", ("name", "version", "size", "licence", "here", "without it"), lines)
-    return 0
+    return _show_models(store.listing())
 
 
 @models.command
 def fetch(*names: str) -> int:
     """Download models (all default ones if none is named), verify and keep them. A mirror (VISAVIS_MODELS) is asked first."""
-    from engines import fetching
+    from rich.progress import Progress
 
-    return fetching.command(list(names))
+    from visavis import models as store
+
+    with Progress(transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def progress(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=total)
+            bar.update(tasks[name], completed=done, total=total)
+
+        rows = store.fetch(names, default=not names, progress=progress)
+    return _show_models(rows)
 
 
 @models.command
-def verify() -> int:
-    """Check every model file that is here against its checksum. Exit status 1 if one is damaged."""
-    from engines.models import manifest, state_of
+def verify(*names: str) -> int:
+    """Check model files against their checksums. Exit status 1 if one is damaged."""
+    from visavis import models as store
 
-    damaged = 0
-    for model in manifest():
-        state = state_of(model)
-        damaged += state.status == "corrupt"
-        print(f"{model.name}: {state.status}{f' ({state.detail})' if state.detail else ''}")
-    return int(damaged > 0)
+    rows = store.verify(names)
+    _show_models(rows)
+    return int(any(row.status == "corrupt" for row in rows))
 
 
 @models.command(name="import")
 def import_models(source: Path) -> int:
     """Take models from a folder, e.g. a USB stick; each is verified before it is kept."""
-    from engines import fetching
+    from visavis import models as store
 
-    return fetching.import_command(source)
+    return _show_models(store.import_dir(source))
+
+
+def _show_models(rows: Sequence[Any]) -> int:
+    from visavis.bench.report import print_table
+
+    print_table("models", ("name", "version", "size", "licence", "here", "note"), [
+        (row.name, row.version, f"{row.size / 1e6:.1f} MB", row.licence, row.status, row.note) for row in rows])  # fmt: skip
+    return int(any(row.status in ("failed", "corrupt") for row in rows))
