@@ -232,12 +232,12 @@ def list_models() -> int:
 @models.command
 def fetch(*names: str) -> int:
     """Download models (all default ones if none is named), verify and keep them. A mirror (VISAVIS_MODELS) is asked first."""
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from visavis import models as store
 
     with Progress(transient=True) as bar:
-        tasks: dict[str, Any] = {}
+        tasks: dict[str, TaskID] = {}
 
         def progress(name: str, done: int, total: int) -> None:
             if name not in tasks:
@@ -266,7 +266,7 @@ def import_models(source: Path) -> int:
     return _show_models(store.import_dir(source))
 
 
-def _show_models(rows: Sequence[Any]) -> int:
+def _show_models(rows: Sequence[Row]) -> int:
     from visavis.bench.report import print_table
 
     print_table("models", ("name", "version", "size", "licence", "here", "note"), [
