@@ -34,7 +34,7 @@ def setup(config: Config, pack: Pack, boot_id: str) -> dict[str, Any]:
 
 def answers(pack: Pack, expects: str) -> list[dict[str, str]]:
     """Buttons for the question that was just asked: yes and no, or the values of the slot it is about."""
-    if expects == "confirm":
+    if expects in ("confirm", "staff"):
         return [{"label": "", "text": text} for text in ("yes", "no")]
     for tool in pack.tools:
         slot = tool.find(expects) if expects else None

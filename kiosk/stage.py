@@ -1,6 +1,7 @@
-"""The stage: the node that serves the page. Its microphone, its loudspeaker, its picture, and the visitor's hands meet the bus here.
+"""The stage: the node that serves the page. Its microphone, its loudspeaker, its picture and the visitor's hands meet the bus here.
 
-page ──mic──► ring `mic`      page ──touch, keyboard──► `visitor`      `speech`, `floor`, `sound` ──► page's loudspeaker ──► `heard`, `playhead`
+page ──microphone──► ring `mic`, MicTick          page ──touch, keyboard──► VisitorInput
+Speech, Floor, Sound ──► the page's loudspeaker ──► Playhead, Heard
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from kiosk._guard import Guard
 from kiosk._mic import Microphone
 from kiosk._page import PageLink
 from kiosk._playout import Playout
+from kiosk._screen import Screen
 from kiosk._server import Server
-from kiosk._setup import answers, setup
+from kiosk._setup import setup
 from kiosk._video import FrameRecorder, VideoSender
 from runtime import messages as m
 from runtime.context import Context
@@ -36,14 +38,7 @@ _PING_NS = _NS
 _SILENT_PAGE_NS = 3 * _NS
 _INPUT_CHARS = 400
 _INPUTS = {kind.value for kind in m.InputKind} - {"page", "mic"}
-_SEEN = {"on": "", "off": "", "denied": "mic-denied", "unplugged": "mic-unplugged"}
-_LINES = {
-    "mic-denied": "The microphone is not available. You can type or touch.",
-    "mic-unplugged": "The microphone is not connected. You can type or touch.",
-    "no-hearing": "I cannot hear you at the moment. You can type or touch.",
-    "no-voice": "I cannot speak at the moment. Please read my answers.",
-}
-_DEAF = {"listener": "no-hearing", "recogniser": "no-hearing", "voice": "no-voice"}
+_MICROPHONE = ("on", "off", "denied", "unplugged")
 
 
 def main(ctx: Context) -> None:
@@ -62,23 +57,22 @@ class Stage:
         self._mic = Microphone(ctx.audio_writer("mic"), lambda tick: ctx.publish("mic", tick))
         self._playout = Playout(ctx.audio_reader("speech"), self, self)
         self._page: PageLink | None = None
-        self._floor = m.Floor(0, 0, m.Posture.IDLE, m.Session.ATTRACT, 0, 0)
-        self._notices: dict[str, m.Notice] = {}
-        self._replies: dict[int, m.Reply] = {}  # newest card and question of turns that are not granted yet
+        self._screen = Screen(ctx.pack, self._tell)
         self._boot_id = Guard(ctx.boot.token, 0).boot
         self._pinged_ns = 0
         self._counts = {"pages": 0, "reloads": 0, "lost": 0}
         self._awake = asyncio.Event()
+        self._farewell: asyncio.Task[None] | None = None
         self._links: dict[str, Callable[[Any, int], None]] = {
             "video": lambda frame, _: self.video.offer(frame),
             "activity": self._on_activity,
             "words": self._on_words,
             "floor": self._on_floor,
-            "reply": self._on_reply,
-            "speech": lambda speech, now: self._playout.speech(speech, now),
+            "reply": lambda reply, _: self._screen.on_reply(reply),
+            "speech": self._playout.speech,
             "sound": self._on_sound,
-            "notice": self._on_notice,
-            "nodes": self._on_node,
+            "notice": lambda notice, _: self._screen.note(notice.code, notice.text, notice.audience),
+            "nodes": lambda event, _: self._screen.on_node(event),
         }
         self._messages: dict[type[p.FromPage], Callable[[PageLink, Any, int], None]] = {
             p.Hello: self._on_hello,
@@ -147,7 +141,8 @@ class Stage:
             return
         if page.reloaded_ns:
             self._counts["lost"] += 1
-            self._note("page-stuck", "the page does not respond; the browser has to be restarted", "technician")
+            self._screen.note("page-stuck", "the page does not respond; the browser has to be restarted", "technician")
+            self._farewell = asyncio.create_task(page.close())  # if it lives after all, it connects anew
             self.closed(page)
             return
         page.reloaded_ns = now
@@ -172,53 +167,12 @@ class Stage:
     def _on_words(self, words: m.Transcript, _: int) -> None:
         self._tell("words", onset=words.onset, text=words.text, stable=words.stable, final=words.final)
 
-    def _on_notice(self, notice: m.Notice, _: int) -> None:
-        self._note(notice.code, notice.text, notice.audience)
-
     def _on_floor(self, floor: m.Floor, now: int) -> None:
-        new_visit = floor.visit != self._floor.visit
-        self._floor = floor
         if floor.turn > self.video.turn:
             self.video.cut(floor.turn)
         self._mic.turn = floor.turn
-        if new_visit:
-            self._replies.clear()
-            for code in [code for code, notice in self._notices.items() if notice.audience == "visitor" and code not in _LINES]:
-                self._note(code, "", "visitor")
-        self._tell_floor()
+        self._screen.on_floor(floor)
         self._playout.floor(floor, now)
-        self._show_reply()
-
-    def _tell_floor(self) -> None:
-        floor = self._floor
-        self._tell(
-            "floor",
-            posture=floor.posture.value,
-            session=floor.session.value,
-            visit=floor.visit,
-            turn=floor.turn,
-            granted=floor.granted,
-            wipe_in_ms=floor.wipe_in_ms,
-        )
-
-    def _on_reply(self, reply: m.Reply, _: int) -> None:
-        if reply.turn < self._floor.turn or not (reply.card or reply.expects):
-            return
-        before = self._replies.get(reply.turn)
-        if before:  # clauses of one turn add up
-            reply = m.Reply(
-                reply.turn, reply.t_ns, reply.seq, "", reply.last, expects=reply.expects or before.expects, card=reply.card or before.card
-            )
-        self._replies[reply.turn] = reply
-        self._show_reply()
-
-    def _show_reply(self) -> None:
-        """The card and the answer buttons of the granted turn; what was prepared on speculation and not granted is never shown."""
-        reply = self._replies.pop(self._floor.granted, None)
-        for turn in [turn for turn in self._replies if turn < self._floor.turn]:
-            del self._replies[turn]
-        if reply:
-            self._tell("reply", card=reply.card, answers=answers(self._ctx.pack, reply.expects))
 
     def _on_sound(self, sound: m.Sound, now: int) -> None:
         if sound.action is m.SoundAction.STOP:
@@ -228,27 +182,6 @@ class Stage:
             self._playout.resume(now)
         else:
             self._playout.duck(now)
-
-    def _on_node(self, event: m.NodeEvent, _: int) -> None:
-        code = _DEAF.get(event.node)
-        if event.state is m.NodeState.GIVEN_UP:
-            self._note(f"node-{event.node}", f"{event.node} cannot be started: {event.reason}", "technician")
-            if code:
-                self._note(code, _LINES[code], "visitor")
-        elif event.state is m.NodeState.READY:
-            self._note(f"node-{event.node}", "", "technician")
-            if code:
-                self._note(code, "", "visitor")
-
-    def _note(self, code: str, text: str, audience: str) -> None:
-        """Show a line on the page; an empty text takes it back."""
-        if not text and code not in self._notices:
-            return
-        if text:
-            self._notices[code] = m.Notice(0, self.now_ns(), code, text, audience)
-        else:
-            del self._notices[code]
-        self._tell("notice", code=code, text=text, audience=audience)
 
     def _tell(self, kind: str, /, **what: Any) -> None:
         if self._page:
@@ -314,10 +247,8 @@ class Stage:
         self._counts["pages"] += 1
         self._pinged_ns = 0
         page.tell("setup", **setup(self._ctx.config, self._ctx.pack, self._boot_id))
-        self._tell_floor()
-        for notice in self._notices.values():
-            page.tell("notice", code=notice.code, text=notice.text, audience=notice.audience)
-        self._note("page-stuck", "", "technician")
+        self._screen.repeat()
+        self._screen.note("page-stuck", "", "technician")
         self._publish_input(m.InputKind.PAGE, "open")
         page.tell("ping", id=page.clock.ping(self.now_ns()), offset_ms=0.0)
 
@@ -343,7 +274,9 @@ class Stage:
 
     def heard_from(self, page: PageLink, message: p.FromPage) -> None:
         """A control message of the page."""
-        self._messages[type(message)](page, message, self.now_ns())
+        now = self.now_ns()
+        page.beat_ns, page.reloaded_ns = now, 0  # whatever it says, it lives
+        self._messages[type(message)](page, message, now)
         self._awake.set()
 
     def _on_hello(self, page: PageLink, hello: p.Hello, _: int) -> None:
@@ -367,8 +300,8 @@ class Stage:
     def _on_first_frame(self, page: PageLink, frame: p.FirstFrame, now: int) -> None:
         self._ctx.mark("frame_first", frame.turn, page.clock.to_ns(frame.ms, now))
 
-    def _on_beat(self, page: PageLink, beat: p.Beat, now: int) -> None:
-        page.beat, page.beat_ns, page.reloaded_ns, page.beats = beat, now, 0, page.beats + 1
+    def _on_beat(self, page: PageLink, beat: p.Beat, _: int) -> None:
+        page.beat, page.beats = beat, page.beats + 1
 
     def _on_sound_state(self, page: PageLink, state: p.SoundState, _: int) -> None:
         page.sound = state.running
@@ -383,24 +316,23 @@ class Stage:
         self._publish_input(kind, message.text.strip()[:_INPUT_CHARS])
 
     def _on_mic(self, _: PageLink, message: p.MicState, now: int) -> None:
-        if message.state not in _SEEN:
+        if message.state not in _MICROPHONE:
             return
         state = message.state
         if state == "on" and message.rate != m.MIC_RATE:
-            self._note(
+            self._screen.note(
                 "mic-rate", f"the page's microphone runs at {message.rate} Hz, not at {m.MIC_RATE}; another browser is needed", "technician"
             )
             state = "denied"
         else:
-            self._note("mic-rate", "", "technician")
-        for code in ("mic-denied", "mic-unplugged"):
-            self._note(code, _LINES[code] if code == _SEEN[state] else "", "visitor")
+            self._screen.note("mic-rate", "", "technician")
+        self._screen.on_microphone(state)
         if state != "on":
             self._mic.lost(now)
         self._publish_input(m.InputKind.MIC, state)
 
     def _publish_input(self, kind: m.InputKind, text: str) -> None:
-        self._ctx.publish("visitor", m.VisitorInput(self._floor.turn, self.now_ns(), kind, text))
+        self._ctx.publish("visitor", m.VisitorInput(self._screen.floor.turn, self.now_ns(), kind, text))
 
     def _on_probe(self, page: PageLink, message: p.Probe, now: int) -> None:
         if self._recorder and page.clock.known:
