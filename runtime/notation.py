@@ -135,6 +135,8 @@ class _Reader:
 
     def _part(self, kind: str, lexeme: str) -> Node:
         if kind == "word":
+            if lexeme.startswith("'"):
+                raise NotationError(f"{lexeme} is no word in {self._text!r}: write short forms whole, such as (i'd | we'd)")
             return Word(lexeme)
         if kind in ("slot", "rule"):
             name = lexeme[1:-1].strip()
@@ -225,5 +227,4 @@ def _render(node: Node, known: Mapping[str, str]) -> tuple[str, ...] | None:
 
 
 def _join(lexemes: tuple[str, ...]) -> str:
-    # Punctuation and short forms ("(i | we) 'd like") sit on the word before them.
-    return re.sub(r"\s+([,.;:?!]|'[a-z])", r"\1", " ".join(lexeme for lexeme in lexemes if lexeme))
+    return re.sub(r"\s+([,.;:?!])", r"\1", " ".join(lexeme for lexeme in lexemes if lexeme))

@@ -139,7 +139,8 @@ class Spotter:
             said = "".join(part)
             # Recognisers rarely miss the first sound; looking only there keeps this to a few comparisons.
             for known in self._by_sound.get(sound(said)[:1], ()):
-                if known == said or abs(len(known) - len(said)) > 3 or (length > 1 and len(known) < 6):
+                too_short = length > 1 and len(known) < 6
+                if known == said or too_short or abs(len(known) - len(said)) > 3:
                     continue
                 likeness = similarity(said, known) - 0.02 * (length - 1)
                 if likeness >= (_ALIKE_SPLIT if length > 1 else _ALIKE_IN_PHRASE):
@@ -147,7 +148,7 @@ class Spotter:
         return found
 
     def begins(self, slot: str, word: str) -> str:
-        """The value of `slot` of which `word` is the first word of a wording ("medium" of "medium roast", "two" of "two sugars"), "" none."""
+        """The value of `slot` of which `word` begins a wording ("medium" of "medium roast", "two" of "two sugars"), "" none."""
         declaration = next((item for item in self.tool.slots if item.name == slot), None)
         for surface in declaration.surfaces if declaration else ():
             if surface.words[0] == word:

@@ -34,7 +34,7 @@ def normalise(text: str) -> list[str]:
     """Lower-case words without punctuation, numbers as words: "A 12oz latte, please!" → a twelve ounce latte please."""
     words: list[str] = []
     for word in _WORD.findall(text.lower().translate(_FOLD)):
-        if word.isdigit():
+        if word.isdecimal():
             words += (number_words(int(word)) if len(word) <= 6 else " ".join(_UNITS[int(digit)] for digit in word)).split()
         else:
             words.append(_ABBREVIATIONS.get(word, word))

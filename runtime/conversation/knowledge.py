@@ -29,7 +29,7 @@ _STOP = frozenset(
 # Words of a question that say which kind of answer is wanted; they weigh less than what it is about.
 _ASKING = frozenset(["what", "how", "where", "when", "why", "whose"])
 _CANDIDATES = 12
-_MISHEARD = 0.84
+_MISHEARD = 0.87
 
 
 class Knowledge:

@@ -77,10 +77,12 @@ class Mind:
             )
             return Outcome(self._count(state, f"rule {verdict.rule}"), answer)
         talk = self._talk_of(words)
-        for step in (self._always, self._ordering, self._offered):
+        for step in (self._always, self._offered, self._ordering):
             outcome = step(state, text, talk, turn)
             if outcome is not None:
                 return outcome
+            if step == self._offered:  # whatever else is said now declines the offer
+                state = msgspec.structs.replace(state, offer="")
         return self._fresh(state, text, talk, model=model)
 
     def called(self, state: State, call: ToolCall) -> Outcome:
@@ -212,15 +214,14 @@ class Mind:
 
     def _talked(self, state: State, talk: str) -> Outcome:
         say = self.pack.say
-        state = msgspec.structs.replace(self._count(state, talk), misses=0)
+        after = msgspec.structs.replace(self._count(state, talk), misses=0)
         if talk == "bye":
-            return Outcome(state, self._farewell(state))
+            return Outcome(after, self._farewell(state))
         if talk == "cancel":
-            return Outcome(state, Answer(self._pick(state, talk, say.nothing_to_cancel)))
+            return Outcome(after, Answer(self._pick(state, talk, say.nothing_to_cancel)))
         if talk == "no":
-            return Outcome(state, Answer(self._pick(state, talk, say.acknowledged)))
-        said = self._reply(state, talk) or self._pick(state, talk, say.anything_else)
-        return Outcome(state, Answer(said))
+            return Outcome(after, Answer(self._pick(state, talk, say.acknowledged)))
+        return Outcome(after, Answer(self._reply(state, talk) or self._pick(state, talk, say.anything_else)))
 
     # --- pieces
 

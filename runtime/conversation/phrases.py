@@ -138,6 +138,8 @@ class _Source:
 
     def _agree(self) -> str:
         name = self._rng.choice(("yes", "yes", "yes", "no", "no", "cancel", "repeat", "stop", "wait"))
+        if self._rng.random() < 0.4:  # most people agree and refuse in one word
+            return next(self._phrases[f"talk {name}"][0].expand())
         return self._rng.choice(self._phrases[f"talk {name}"]).sample(self._rng)
 
     def _talk(self) -> str:

@@ -1,0 +1,327 @@
+"""The dialogue node's logic: turns, grants, what was heard, visits, crashes, models that fail."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from engines.language import GroundedEngine, LanguageEngine
+from engines.language.openai import OpenAIEngine
+from runtime.config import Config
+from runtime.messages import Ask, Floor, Heard, HeardKind, Message, Posture, Reply, Session
+from runtime.nodes.dialogue import Dialogue
+from runtime.packs import Pack, load
+from runtime.sharedstate import Checkpoint, create_checkpoint
+from tests.support.language_server import Handler, Server, calls, hangs, says, status
+
+pytestmark = pytest.mark.system
+
+PRESENT = "do you think my grandmother would enjoy such an afternoon"
+"""A question that nothing in the pack answers."""
+
+
+@pytest.fixture(scope="session")
+def pack() -> Pack:
+    """The coffee bar."""
+    return load(Config().pack_path)
+
+
+class Clock:
+    """Time that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1_000
+
+    def monotonic_ns(self) -> int:
+        return self.now
+
+
+class House:
+    """A node's context that keeps what was published; the checkpoint is the real one, in real memory."""
+
+    def __init__(self, fd: int | None = None) -> None:
+        self.clock: Any = Clock()
+        self.fd = create_checkpoint("test") if fd is None else fd
+        self.checkpoint = Checkpoint(self.fd)
+        self.replies: list[Reply] = []
+        self.marks: list[tuple[str, int]] = []
+        self.notices: dict[str, str] = {}
+        self.spoke = asyncio.Event()
+
+    def publish(self, link: str, message: Message) -> None:
+        assert link == "reply"
+        assert isinstance(message, Reply)
+        self.replies.append(message)
+        self.spoke.set()
+
+    def mark(self, stage: str, turn: int, t_ns: int | None = None, value: float = 0.0) -> None:  # noqa: ARG002
+        self.marks.append((stage, turn))
+
+    def notice(self, code: str, text: str, audience: str = "technician") -> None:  # noqa: ARG002
+        self.notices[code] = text
+
+    def text(self, turn: int) -> str:
+        """All that was said in a turn."""
+        return " ".join(reply.text for reply in self.replies if reply.turn == turn).strip()
+
+    async def until(self, turn: int, *, last: bool = True) -> str:
+        """The turn's text once its last (or first) clause is there."""
+        while not any(reply.turn == turn and (reply.last or not last) for reply in self.replies):
+            self.spoke.clear()
+            await asyncio.wait_for(self.spoke.wait(), 10)
+        return self.text(turn)
+
+
+def floor(turn: int, granted: int, visit: int = 1) -> Floor:
+    return Floor(turn, 0, Posture.THINKING, Session.ENGAGED, visit, granted)
+
+
+def ask(turn: int, text: str, *, speculative: bool = False, visit: int = 1) -> Ask:
+    return Ask(turn, 0, text, visit, speculative=speculative)
+
+
+def make(pack: Pack, house: House, engine: LanguageEngine | None = None) -> Dialogue:
+    return Dialogue(pack, engine or GroundedEngine(), house)
+
+
+def test_an_answer_comes_clause_by_clause_in_order(pack: Pack) -> None:
+    """Sequence numbers, one last, the first marked."""
+    house = House()
+    make(pack, house).on_ask(ask(1, "where are the toilets"))
+    assert [reply.seq for reply in house.replies] == list(range(len(house.replies)))
+    assert len(house.replies) > 1
+    assert [reply.last for reply in house.replies] == [False] * (len(house.replies) - 1) + [True]
+    assert house.marks == [("reply_first", 1)]
+
+
+def test_an_order_carries_what_was_asked_and_its_card(pack: Pack) -> None:
+    """For the recogniser and for the page."""
+    house = House()
+    make(pack, house).on_ask(ask(1, "can i get a latte"))
+    assert house.replies[-1].expects == "size"
+    assert house.replies[-1].kind == "question"
+    assert json.loads(house.replies[0].card)["lines"][0]["text"] == "a latte"
+
+
+def test_a_speculative_turn_leaves_nothing_unless_it_is_granted(pack: Pack) -> None:
+    """The visitor went on speaking: the half sentence is forgotten, with its order."""
+    house = House()
+    dialogue = make(pack, house)
+    dialogue.on_floor(floor(1, 0))
+    dialogue.on_ask(ask(1, "can i get a latte", speculative=True))
+    assert dialogue.state.order is None
+    dialogue.on_floor(floor(2, 0))
+    dialogue.on_ask(ask(2, "can i get a large mocha", speculative=True))
+    dialogue.on_floor(floor(2, 2))
+    assert dialogue.state.order is not None
+    assert dialogue.state.order.lines[0].slots == {"coffeeDrink": "mocha", "size": "large"}
+    assert len(dialogue.state.turns) == 1
+
+
+def test_sound_that_started_grants_too(pack: Pack) -> None:
+    """The floor's message may come later than the loudspeaker's."""
+    dialogue = make(pack, House())
+    dialogue.on_ask(ask(1, "a large latte", speculative=True))
+    dialogue.on_heard(Heard(1, 0, HeardKind.STARTED, 0))
+    assert dialogue.state.order is not None
+
+
+def test_older_turns_and_visits_are_not_answered(pack: Pack) -> None:
+    """The latest turn wins."""
+    house = House()
+    dialogue = make(pack, house)
+    dialogue.on_floor(floor(5, 0, visit=3))
+    dialogue.on_ask(ask(4, "hello", visit=3))
+    dialogue.on_ask(ask(6, "hello", visit=2))
+    assert house.replies == []
+
+
+def test_history_keeps_only_what_was_heard(pack: Pack) -> None:
+    """Stopped in the middle."""
+    dialogue = make(pack, House())
+    dialogue.on_ask(ask(1, "where are the toilets"))
+    dialogue.on_heard(Heard(1, 0, HeardKind.STOPPED, 900, "The toilets are on"))
+    assert [turn.assistant for turn in dialogue.state.turns] == ["The toilets are on"]
+
+
+def test_a_stop_that_comes_after_the_next_ask_is_not_lost(pack: Pack) -> None:
+    """The pending turn's state learns of it too."""
+    dialogue = make(pack, House())
+    dialogue.on_ask(ask(1, "where are the toilets"))
+    dialogue.on_ask(ask(2, "where are the lifts", speculative=True))
+    dialogue.on_heard(Heard(1, 0, HeardKind.STOPPED, 900, "The"))
+    dialogue.on_floor(floor(2, 2))
+    assert [turn.assistant for turn in dialogue.state.turns][0] == "The"
+    assert len(dialogue.state.turns) == 2
+
+
+def test_after_a_crash_the_order_goes_on(pack: Pack) -> None:
+    """The checkpoint holds what was granted."""
+    house = House()
+    first = make(pack, house)
+    first.on_floor(floor(1, 1))
+    first.on_ask(ask(1, "can i get a latte"))
+    again = House(house.fd)
+    second = make(pack, again)
+    second.on_floor(floor(1, 1))
+    second.on_ask(ask(2, "large"))
+    assert "a large latte" in again.text(2)
+
+
+def test_with_the_visit_everything_ends(pack: Pack) -> None:
+    """State and checkpoint; nothing to find in the memory."""
+    house = House()
+    dialogue = make(pack, house)
+    dialogue.on_floor(floor(1, 1))
+    dialogue.on_ask(ask(1, "can i get a latte with oat milk"))
+    assert house.checkpoint.load() is not None
+    dialogue.on_floor(floor(2, 0, visit=2))
+    assert dialogue.state.turns == ()
+    assert dialogue.state.order is None
+    assert Checkpoint(house.fd).load() is None
+
+
+def test_a_long_visit_fits_the_checkpoint(pack: Pack) -> None:
+    """The oldest turns give way."""
+    house = House()
+    dialogue = make(pack, house)
+    for turn in range(1, 40):
+        dialogue.on_ask(ask(turn, "where are the toilets " + "and so on " * 400))
+    saved = house.checkpoint.load()
+    assert saved is not None
+    assert json.loads(saved)["turns"]
+
+
+def test_staff_are_called(pack: Pack) -> None:
+    """A notice for people, a card for the page; taken back with the visit."""
+    house = House()
+    dialogue = make(pack, house)
+    dialogue.on_ask(ask(1, "can i talk to someone"))
+    assert house.notices["staff-called"]
+    assert json.loads(house.replies[0].card) == {"type": "staff"}
+    dialogue.on_floor(floor(2, 0, visit=2))
+    assert house.notices["staff-called"] == ""
+
+
+def with_model(pack: Pack, body: Callable[[Dialogue, House, Server], Awaitable[None]], *handlers: Handler, timeout_s: float = 5.0) -> None:
+    """Run `body` with a dialogue whose model is a real server."""
+
+    async def run() -> None:
+        server = Server(*handlers)
+        async with server.running() as url:
+            house = House()
+            dialogue = make(pack, house, OpenAIEngine(url, timeout_s=timeout_s))
+            try:
+                await body(dialogue, house, server)
+            finally:
+                await dialogue.close()
+
+    asyncio.run(run())
+
+
+def test_a_model_answers_what_the_pack_does_not(pack: Pack) -> None:
+    """Streamed clause by clause, with the history as heard."""
+
+    async def body(dialogue: Dialogue, house: House, server: Server) -> None:
+        dialogue.on_ask(ask(1, PRESENT))
+        assert await house.until(1) == "I think she would, yes. Bring her along."
+        assert dialogue.state.turns[0].assistant == "I think she would, yes. Bring her along."
+        dialogue.on_heard(Heard(1, 0, HeardKind.STOPPED, 9, "I think she"))
+        dialogue.on_ask(ask(2, "and my uncle from overseas perhaps"))
+        await house.until(2)
+        assert [message["content"] for message in server.bodies[1]["messages"][1:3]] == [PRESENT, "I think she …"]
+
+    with_model(pack, body, says("I think she", " would, yes.", " Bring her", " along."))
+
+
+def test_what_the_pack_knows_is_not_asked_of_the_model(pack: Pack) -> None:
+    """Facts and orders are answered here, at once."""
+
+    async def body(dialogue: Dialogue, house: House, server: Server) -> None:
+        dialogue.on_ask(ask(1, "where are the toilets"))
+        dialogue.on_ask(ask(2, "can i get a large latte"))
+        assert "a large latte" in house.text(2)
+        assert server.bodies == []
+
+    with_model(pack, body, says("x"))
+
+
+def test_a_models_tool_call_becomes_the_packs_question(pack: Pack) -> None:
+    """The order it understood goes on like any other."""
+
+    async def body(dialogue: Dialogue, house: House, _: Server) -> None:
+        dialogue.on_ask(ask(1, "my grandmother fancies something milky and frothy like they drink in rome"))
+        assert await house.until(1) == "Small, medium or large?"
+        assert dialogue.state.order is not None
+
+    with_model(pack, body, calls("orderDrink", '{"coffeeDrink": "cappuccino"}'))
+
+
+def test_a_model_that_fails_is_replaced_by_what_the_pack_knows(pack: Pack) -> None:
+    """Said in a notice, and not asked again for a while."""
+
+    async def body(dialogue: Dialogue, house: House, server: Server) -> None:
+        dialogue.on_ask(ask(1, PRESENT))
+        assert "not sure" in await house.until(1)
+        assert "HTTP 400" in house.notices["language-model"]
+        dialogue.on_ask(ask(2, PRESENT))
+        assert "not sure" in house.text(2)
+        assert len(server.bodies) == 1
+        house.clock.now += 60_000_000_000
+        dialogue.on_ask(ask(3, PRESENT))
+        assert await house.until(3) == "Surely."
+        assert house.notices["language-model"] == ""
+
+    with_model(pack, body, status(400, "broken"), says("Surely."))
+
+
+def test_a_model_that_hangs_is_given_up(pack: Pack) -> None:
+    """After its timeout the pack answers; a second attempt included."""
+
+    async def body(dialogue: Dialogue, house: House, _: Server) -> None:
+        dialogue.on_ask(ask(1, PRESENT))
+        assert "not sure" in await house.until(1)
+        assert "did not answer" in house.notices["language-model"]
+
+    with_model(pack, body, hangs(), timeout_s=0.2)
+
+
+def test_a_newer_turn_cancels_the_model_at_once(pack: Pack) -> None:
+    """The request ends, nothing more of the old turn is said, what was said of a granted turn stays."""
+
+    async def body(dialogue: Dialogue, house: House, server: Server) -> None:
+        dialogue.on_ask(ask(1, PRESENT))
+        await house.until(1, last=False)
+        said = len(house.replies)
+        dialogue.on_floor(floor(2, 1))
+        await asyncio.wait_for(server.gone.wait(), 10)
+        assert [reply.turn for reply in house.replies] == [1] * said
+        assert dialogue.state.turns[0].assistant == "Well now, visitor,"
+
+    with_model(pack, body, hangs("Well now, visitor, let me"))
+
+
+def test_guardrails_judge_what_a_model_says(pack: Pack) -> None:
+    """The clause is not spoken, and the answer ends."""
+
+    async def body(dialogue: Dialogue, house: House, _: Server) -> None:
+        dialogue.on_ask(ask(1, PRESENT))
+        text = await house.until(1)
+        assert "on the house" not in text
+        assert "better not promise" in text
+
+    with_model(pack, body, says("Of course she would. ", "Everything is on the house today. ", "Come in. "))
+
+
+def test_a_model_that_talks_too_long_is_cut(pack: Pack) -> None:
+    """At the pack's number of sentences."""
+
+    async def body(dialogue: Dialogue, house: House, _: Server) -> None:
+        dialogue.on_ask(ask(1, PRESENT))
+        assert await house.until(1) == "One is here. Two is here. Three is here."
+
+    with_model(pack, body, says(*(f"{word} is here. " for word in ("One", "Two", "Three", "Four", "Five", "Six"))))
