@@ -91,6 +91,15 @@ def test_lease_keeps_the_writer_away(fds: RingFds) -> None:
     assert reader.stats().dropped["stale"] == 0
 
 
+def test_reader_before_writer(fds: RingFds) -> None:
+    """A reader may exist first; until there is a writer every descriptor is stale."""
+    reader = FrameReader(SPEC, fds, "stage")
+    with pytest.raises(StaleFrame), reader.lease(FrameDescriptor(1, 1, 0, 1, 0, 0, 0, 64, 32, 192, RGB, 6144)):
+        pass
+    with reader.lease(draw(FrameWriter(SPEC, fds), 8)) as frame:
+        assert (frame == 8).all()
+
+
 def test_rewritten_frame_is_stale_on_entry(fds: RingFds) -> None:
     """A descriptor that was overtaken is refused."""
     writer, reader = FrameWriter(SPEC, fds), FrameReader(SPEC, fds, "stage")
