@@ -58,7 +58,8 @@ def test_what_no_single_field_can_know_is_checked(tmp_path: Path) -> None:
     """Waits that contradict each other, a missing server, missing files."""
     path = _write(
         tmp_path,
-        'pack_path = "nowhere"\n[turn]\nmin_wait_ms = 900\nmax_wait_ms = 300\n[language]\nengine = "openai"\n[recognition]\nmodel = "gone"\n',
+        'pack_path = "nowhere"\n[turn]\nmin_wait_ms = 900\nmax_wait_ms = 300\n'
+        '[language]\nengine = "openai"\n[recognition]\nmodel = "gone"\n',
     )
     with pytest.raises(ConfigError) as caught:
         load(path)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.unit
     ("text", "words"),
     [
         ("A 12oz latte, please!", "a twelve ounce latte please"),
-        ("I’d like 2 sugars", "i'd like two sugars"),
+        ("I\u2019d like 2 sugars", "i'd like two sugars"),
         ("Wi-Fi?", "wi fi"),
         ("café au lait", "cafe au lait"),
         ("it's 120", "it's one hundred and twenty"),

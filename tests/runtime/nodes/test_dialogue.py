@@ -155,7 +155,7 @@ def test_a_stop_that_comes_after_the_next_ask_is_not_lost(pack: Pack) -> None:
     dialogue.on_ask(ask(2, "where are the lifts", speculative=True))
     dialogue.on_heard(Heard(1, 0, HeardKind.STOPPED, 900, "The"))
     dialogue.on_floor(floor(2, 2))
-    assert [turn.assistant for turn in dialogue.state.turns][0] == "The"
+    assert dialogue.state.turns[0].assistant == "The"
     assert len(dialogue.state.turns) == 2
 
 
