@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,9 +15,10 @@ from engines.language import GroundedEngine, LanguageEngine
 from engines.language.openai import OpenAIEngine
 from runtime.config import Config
 from runtime.messages import Ask, Floor, Heard, HeardKind, Message, Posture, Reply, Session
-from runtime.nodes.dialogue import Dialogue
+from runtime.nodes.dialogue import Dialogue, main
 from runtime.packs import Pack, load
 from runtime.sharedstate import Checkpoint, create_checkpoint
+from tests.support.harness import Bench
 from tests.support.language_server import Handler, Server, calls, hangs, says, status
 
 pytestmark = pytest.mark.system
@@ -325,3 +328,20 @@ def test_a_model_that_talks_too_long_is_cut(pack: Pack) -> None:
         assert await house.until(1) == "One is here. Two is here. Three is here."
 
     with_model(pack, body, says(*(f"{word} is here. " for word in ("One", "Two", "Three", "Four", "Five", "Six"))))
+
+
+def test_the_node_answers_over_the_real_bus() -> None:
+    """Ask in over its link, clauses out over theirs; ends when told to."""
+    with Bench() as bench:
+        ctx, conductor = bench.context("dialogue"), bench.context("conductor")
+        thread = threading.Thread(target=main, args=(ctx,))
+        thread.start()
+        turns = itertools.count(1)
+        try:
+            first = bench.repeat_until(lambda: conductor.send("ask", ask(next(turns), "a large latte")), conductor, "reply")
+            assert first.text.startswith("That's a large latte")
+            assert first.expects == "confirm"
+        finally:
+            ctx.stop()
+            thread.join(10)
+        assert not thread.is_alive()
