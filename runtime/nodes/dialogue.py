@@ -20,6 +20,7 @@ from runtime.clock import Clock
 from runtime.context import Context
 from runtime.conversation.clauses import ClauseCutter, clauses
 from runtime.conversation.mind import Mind
+from runtime.conversation.objectives import reached
 from runtime.conversation.state import State, heard
 from runtime.conversation.tools import Answer
 from runtime.messages import Ask, Floor, Heard, HeardKind, Message, Reply
@@ -133,7 +134,9 @@ class Dialogue:
             self._save()
 
     def forget(self, visit: int) -> None:
-        """The visit is over: nothing of it stays."""
+        """The visit is over: nothing of it stays but the names of the objectives it reached."""
+        for name in reached(self.mind.pack.objectives, self.state.done):
+            self._house.mark(f"objective:{name}", self.state.turns[-1].turn if self.state.turns else 0)
         self._pending = None
         self._cancel()
         self.state = State(visit=visit)

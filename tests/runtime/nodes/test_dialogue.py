@@ -188,6 +188,17 @@ def test_with_the_visit_everything_ends(pack: Pack) -> None:
     assert Checkpoint(house.fd).load() is None
 
 
+def test_a_visit_tells_which_objectives_it_reached(pack: Pack) -> None:
+    """Their names only, when it ends."""
+    house = House()
+    dialogue = make(pack, house)
+    dialogue.on_ask(ask(1, "where are the shoes"))
+    dialogue.on_ask(ask(2, "a small latte"))
+    dialogue.on_ask(ask(3, "yes"))
+    dialogue.on_floor(floor(4, 0, visit=2))
+    assert [mark for mark in house.marks if mark[0].startswith("objective:")] == [("objective:order", 3), ("objective:directions", 3)]
+
+
 def test_a_long_visit_fits_the_checkpoint(pack: Pack) -> None:
     """The oldest turns give way."""
     house = House()
