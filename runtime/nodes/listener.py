@@ -56,8 +56,8 @@ class Listener:
         self._microphone = Microphone()
         self._next = -1  # first sample not heard yet; -1: begin with the newest
         self._guard_until = 0
-        self._turn = self._visit = self._granted = 0
-        self._posture = Posture.IDLE
+        self._turn = 0
+        self._last: Floor | None = None
         self._live = True
         self._lost_at = 0
         self._late_until = 0  # the notice about lost sound stands until this sample
@@ -75,19 +75,20 @@ class Listener:
     # --- the floor
 
     def _floor(self, floor: Floor) -> None:
-        self._turn = max(self._turn, floor.turn)
-        left = self._posture is Posture.LISTENING and floor.posture is not Posture.LISTENING
-        if floor.visit != self._visit:
-            self._visit = floor.visit
+        before, self._last = self._last, floor
+        self._turn = floor.turn
+        if before is None:  # the first that this life hears of
+            return
+        if floor.visit != before.visit:
             self._engines.activity.reset()
             if not self._hearing.voiced:  # who is speaking right now is the next visitor
                 self._hearing.forget()
-        elif floor.granted > self._granted or (left and self._hearing.pausing):
+            return
+        dropped = before.posture is Posture.LISTENING and floor.posture is not Posture.LISTENING and self._hearing.pausing
+        if floor.granted > before.granted or dropped:
             # The turn was taken or given up: what comes now is a new utterance, even if it began a moment ago.
             for noticed in self._hearing.end_utterance(max(self._next, 0)):
                 self._publish(noticed)
-        self._granted = max(self._granted, floor.granted)
-        self._posture = floor.posture
 
     # --- sound
 

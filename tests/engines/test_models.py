@@ -20,23 +20,20 @@ def test_the_manifest_is_whole():
         assert model.url.startswith("https://") or model.wheel
 
 
+ROW = "[[model]]\nname='x'\nversion='1'\nlicence='MIT'\nsize=1\nwithout='y'\n"
+DIGEST = f"sha256='{'0' * 64}'\n"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("[[model]", "models.toml"),
         ("[[model]]\nname = 'x'", "missing"),
-        ("[[model]]\nname='x'\nversion='1'\nlicence='MIT'\nsize=1\nsha256='00'\ntarget='x'\nwithout='y'\nurl='https://z'", "sha256"),
-        (
-            "[[model]]\nname='x'\nversion='1'\nlicence='MIT'\nsize=1\nsha256='" + "0" * 64 + "'\ntarget='../x'\nwithout='y'\nurl='z'",
-            "target",
-        ),
-        ("[[model]]\nname='x'\nversion='1'\nlicence='MIT'\nsize=1\nsha256='" + "0" * 64 + "'\ntarget='x'\nwithout='y'", "wheel or url"),
-        (
-            "[[model]]\nname='x'\nversion='1'\nlicence='MIT'\nsize=1\nsha256='"
-            + "0" * 64
-            + "'\ntarget='x'\nwithout='y'\nurl='z'\nneeds=['q']",
-            "q",
-        ),
+        (ROW + "sha256='00'\ntarget='x'\nurl='https://z'", "sha256"),
+        (ROW + DIGEST + "target='../x'\nurl='z'", "target"),
+        (ROW + DIGEST + "target='x'", "wheel or url"),
+        (ROW + DIGEST + "target='x'\nurl='z'\nneeds=['q']", "q"),
+        (ROW + DIGEST + "target='x'\nurl='z'\ncolour='red'", "colour"),
     ],
 )
 def test_a_wrong_manifest_gets_one_line(tmp_path, text, said):
@@ -89,7 +86,7 @@ def test_an_unpacked_model_is_known_by_its_seal(tmp_path):
 
 def test_locate_says_what_to_do(tmp_path):
     """A model that is not here, or damaged, is named with its path, the command that fetches it and what serves meanwhile."""
-    with pytest.raises(ModelError, match=r"silero-vad is not here.*visavis models fetch silero-vad; until then"):
+    with pytest.raises(ModelError, match=r"silero-vad is not here.*visavis models fetch silero-vad`; until then"):
         locate("silero-vad", tmp_path)
     (tmp_path / "silero_vad.onnx").write_bytes(b"scrap")
     with pytest.raises(ModelError, match=r"is damaged \(5 bytes instead of 2327524\).*fetch silero-vad"):
