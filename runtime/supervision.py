@@ -23,8 +23,8 @@ CRASH_WINDOW_NS = 60 * SECOND
 RETRY_GIVEN_UP_NS = 60 * SECOND
 START_LIMIT_NS = 60 * SECOND
 """A node that is not ready by then is stuck (models load within it on the slowest box)."""
-STUCK_FLOOR_NS = 2 * SECOND
-"""Shortest silence that counts as stuck: a saturated box delays honest nodes by a second."""
+STUCK_FLOOR_NS = 4 * SECOND
+"""Shortest silence that counts as stuck: a saturated box delays honest nodes by seconds."""
 DUMP_GRACE_NS = SECOND // 4
 CANNOT_WORK_HERE = 78
 """Exit status (EX_CONFIG) by which a node says that a restart would not help."""

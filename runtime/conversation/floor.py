@@ -44,6 +44,7 @@ class FloorRules:
 
     endpoint_wait_ms: Callable[[float, float, float], float]
     overlap: OverlapRules = field(default_factory=OverlapRules)
+    lost_ms: float = 1500.0  # a voice without news for so long is over: the listener died with it
     final_grace_ms: float = 700.0  # how long a due answer waits for the recogniser's final words
     continue_ms: float = 1500.0  # speech this soon after an unheard grant continues the sentence
     resume_ms: float = 1500.0  # a ducked avatar without a decision goes on after this
@@ -68,6 +69,7 @@ class Utterance:
     silent_ns: int = 0  # when the voice went quiet
     longest_pause_ms: float = 0.0
     carried: str = ""  # words of a turn that was granted too early
+    seen_ns: int = 0  # last news of it from the listener
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +164,11 @@ def _activity(rules: FloorRules, state: FloorState, event: Activity, now_ns: int
         return state, ()
     if event.kind is ActivityKind.RESUMED:
         pause_ms = max(said.longest_pause_ms, event.pause_ms)
-        said = replace(said, voiced=True, final=False, complete=-1.0, silent_ns=0, longest_pause_ms=pause_ms)
+        said = replace(said, voiced=True, final=False, seen_ns=now_ns, complete=-1.0, silent_ns=0, longest_pause_ms=pause_ms)
         if state.barge:
             return replace(state, utterance=said), ()
         return replace(_next_turn(state), posture=Posture.LISTENING, utterance=said, reason="goes on"), ()
-    said = replace(said, speech_ms=max(said.speech_ms, event.speech_ms))
+    said = replace(said, speech_ms=max(said.speech_ms, event.speech_ms), seen_ns=now_ns)
     if event.kind is ActivityKind.LEVEL:
         return _overlap(rules, replace(state, utterance=said, active_ns=now_ns), now_ns)
     silent_ns = said.silent_ns or event.t_ns - round(event.pause_ms * MS)
@@ -176,7 +178,7 @@ def _activity(rules: FloorRules, state: FloorState, event: Activity, now_ns: int
 
 
 def _onset(rules: FloorRules, state: FloorState, event: Activity, now_ns: int) -> Step:
-    said = Utterance(onset=event.onset, speech_ms=event.speech_ms)
+    said = Utterance(onset=event.onset, speech_ms=event.speech_ms, seen_ns=now_ns)
     # A voice alone does not begin a visit: in a shop there is always one. Words do (`_ask`).
     session = Session.ENGAGED if _in_visit(state) else state.session
     woken = replace(state, session=session, active_ns=now_ns, countdown_ns=0, utterance=said)
@@ -326,6 +328,9 @@ def _input(rules: FloorRules, state: FloorState, event: VisitorInput, now_ns: in
 
 
 def _tick(rules: FloorRules, state: FloorState, now_ns: int) -> Step:
+    said = state.utterance
+    if said and said.voiced and now_ns - said.seen_ns > rules.lost_ms * MS:
+        state = replace(state, utterance=replace(said, voiced=False, silent_ns=said.seen_ns))
     if state.barge:
         return _overlap(rules, state, now_ns)
     if state.posture is Posture.LISTENING:

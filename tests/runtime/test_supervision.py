@@ -12,6 +12,7 @@ from runtime.supervision import (
     MAX_CRASHES,
     RETRY_GIVEN_UP_NS,
     SECOND,
+    STUCK_FLOOR_NS,
     Announce,
     Command,
     Exited,
@@ -72,7 +73,7 @@ def test_a_node_that_cannot_work_here_is_given_up_at_once():
 def test_stuck_node_is_dumped_then_killed():
     """No progress for three beats: first the stacks, then the kill, and the reason says so."""
     life = running()
-    stuck_at = 4 * SECOND
+    stuck_at = STUCK_FLOOR_NS + SECOND
     life, actions = decide(life, ALIVE, stuck_at)
     assert actions == (Command.DUMP,)
     assert decide(life, ALIVE, stuck_at + 1)[1] == ()

@@ -269,6 +269,16 @@ def test_noise_alone_begins_no_visit():
     assert (story.state.session, story.state.posture) == (Session.ATTRACT, Posture.IDLE)
 
 
+def test_a_listener_that_dies_under_a_voice_does_not_hang_the_floor():
+    """No news of the running voice: what was understood so far is answered."""
+    story = Story()
+    story.on(story.voice(ActivityKind.ONSET))
+    story.on(Transcript(0, story.now, 100, 100, "is there wifi"), 300)
+    story.wait(RULES.lost_ms + RULES.final_grace_ms + 1000)
+    assert asked(story.actions) == ["is there wifi"]
+    assert story.state.granted == story.state.turn
+
+
 EVENTS = st.one_of(
     st.builds(
         Activity,
