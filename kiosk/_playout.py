@@ -84,7 +84,7 @@ class _Utterance:
     complete: bool = False
     next: int = -1  # ring index that is sent next
     real: bool = False  # a page plays it; else the virtual loudspeaker
-    started_ns: int = 0  # when its first sample was heard; 0: not yet
+    started: bool = False  # its first sample was heard
     anchor: tuple[int, int] | None = None  # index heard at ns
     base: int = 0  # where it stands while there is no anchor
     reported_ns: int = 0  # last sign of the page's loudspeaker
@@ -200,7 +200,7 @@ class Playout:
     def duck(self, now_ns: int) -> None:
         """Somebody speaks over the voice: make room at once."""
         active = self._active
-        if active is None or not active.started_ns or self._ducked_ns:
+        if active is None or not active.started or self._ducked_ns:
             return
         self._ducked_ns = now_ns
         if active.real:
@@ -232,7 +232,7 @@ class Playout:
         active = self._active
         if active is None or active.turn != turn or not active.real:
             return
-        if not active.started_ns:
+        if not active.started:
             self._begin(active, t_ns)
         active.anchor = (index, t_ns)
         active.reported_ns = now_ns
@@ -260,7 +260,7 @@ class Playout:
         if active is None or not active.real:
             return
         if not can_play and not active.paused_ns:
-            at = active.word_start(self._position(active, now_ns)) if active.started_ns else active.start
+            at = active.word_start(self._position(active, now_ns)) if active.started else active.start
             active.paused_ns, active.anchor, active.next, active.base, active.ended = now_ns, None, at, at, False
             self._house.playhead(Playhead(active.turn, now_ns, at, playing=False, gain=self.gain))
         elif can_play and active.paused_ns:
@@ -330,7 +330,7 @@ class Playout:
         if fresh and active.next > first:
             active.anchor = (first, now_ns + self.start_latency_ns)
             active.reported_ns = now_ns
-            if not active.started_ns:
+            if not active.started:
                 self._house.mark("sound_sent", active.turn, now_ns)
             self._house.playhead(Playhead(active.turn, now_ns + self.start_latency_ns, first, playing=True, gain=self.gain, page=True))
         if active.complete and not active.ended and active.next >= active.end:
@@ -375,16 +375,16 @@ class Playout:
         return min(index + since_ns * VOICE_RATE // _NS, active.next if active.real else active.end)
 
     def _begin(self, active: _Utterance, t_ns: int) -> None:
-        if active.started_ns:
+        if active.started:
             return
-        active.started_ns = t_ns
+        active.started = True
         self._house.mark("sound_heard", active.turn, t_ns)
         self._house.heard(Heard(active.turn, t_ns, HeardKind.STARTED, active.start))
 
     def _finish_if_done(self, active: _Utterance, now_ns: int) -> None:
         if self._active is not active or not active.complete or active.paused_ns:
             return
-        if active.end > active.start and (not active.started_ns or self._position(active, now_ns) < active.end):
+        if active.end > active.start and (not active.started or self._position(active, now_ns) < active.end):
             return
         self._active = None
         self._ducked_ns = 0
@@ -395,4 +395,4 @@ class Playout:
         self.dropped += sum(clause.start + clause.samples > index for clause in active.clauses)
         self._house.playhead(Playhead(active.turn, t_ns, index, playing=False, page=active.real))
         self._house.mark("silent", active.turn, t_ns)
-        self._house.heard(Heard(active.turn, t_ns, HeardKind.STOPPED, index, active.text(index) if active.started_ns else ""))
+        self._house.heard(Heard(active.turn, t_ns, HeardKind.STOPPED, index, active.text(index) if active.started else ""))

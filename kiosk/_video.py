@@ -23,17 +23,21 @@ _DRAINED_FROM = 1 << 16
 
 
 class FrameRecorder:
-    """For rehearsals: every frame sent, one after the other, and a line of JSON for each with its place."""
+    """For rehearsals: what the page says about the frames it drew (`drawn.jsonl`); with `pixels` also the frames themselves, one
+    after the other (`frames.nv12`), and a line for each with its place (`frames.jsonl`).
+    """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, pixels: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._pixels = (folder / "frames.nv12").open("wb")
-        self._index = (folder / "frames.jsonl").open("wb")
         self._drawn = (folder / "drawn.jsonl").open("wb")
+        self._pixels = (folder / "frames.nv12").open("wb") if pixels else None
+        self._index = (folder / "frames.jsonl").open("wb") if pixels else None
         self._offset = 0
 
     def sent(self, frame: FrameDescriptor, pixels: npt.NDArray[np.uint8]) -> None:
         """Keep a frame that goes to the page."""
+        if self._pixels is None or self._index is None:
+            return
         self._pixels.write(pixels.data)
         row = {"seq": frame.seq, "pts": frame.pts, "turn": frame.turn, "w": frame.width, "h": frame.height, "offset": self._offset}
         self._index.write(msgspec.json.encode(row | {"captured_ns": frame.t_capture_ns}) + b"\n")
@@ -45,8 +49,9 @@ class FrameRecorder:
 
     def close(self) -> None:
         """Close the files."""
-        for file in (self._pixels, self._index, self._drawn):
-            file.close()
+        for file in (self._drawn, self._pixels, self._index):
+            if file is not None:
+                file.close()
 
 
 class VideoSender:

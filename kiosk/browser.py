@@ -76,16 +76,10 @@ def display(environ: Mapping[str, str] = os.environ) -> str:
     return "x11" if environ.get("DISPLAY") else ""
 
 
-def arguments(
-    chromium: str, url: str, profile: Path, *, screen: str = "", headless: bool = False, extra: Sequence[str] = (), probe: bool = False
-) -> list[str]:
-    """The command line. `headless` and `extra` are for rehearsals; `probe` has the page report each frame it draws."""
-    query = "?kiosk=1" if not headless else "?rehearse=1"
-    address = f"{url.rstrip('/')}/{query}{'&probe=1' if probe else ''}"
-    shape = ["--headless=new", "--window-size=1080,1920"] if headless else ["--kiosk"]
-    if screen == "wayland" and not headless:
-        shape.append("--ozone-platform=wayland")
-    return [chromium, f"--user-data-dir={profile}", *_ALWAYS, *shape, *extra, address]
+def arguments(chromium: str, url: str, profile: Path, *, screen: str = "", extra: Sequence[str] = ()) -> list[str]:
+    """The command line of a full-screen browser on the page at `url`; `extra` are more flags (a test's --headless=new)."""
+    window = ["--ozone-platform=wayland"] if screen == "wayland" else []
+    return [chromium, f"--user-data-dir={profile}", *_ALWAYS, "--kiosk", *window, *extra, f"{url.rstrip('/')}/?kiosk=1"]
 
 
 class KioskBrowser:
@@ -99,14 +93,12 @@ class KioskBrowser:
         url: str,
         *,
         chromium: str | None = None,
-        headless: bool = False,
         extra: Sequence[str] = (),
-        probe: bool = False,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._url = url
         self._chromium = chromium or find_chromium(environ)
-        self._options = {"screen": display(environ), "headless": headless, "extra": tuple(extra), "probe": probe}
+        self._screen, self._extra = display(environ), tuple(extra)
         self._environ = dict(environ)
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -119,7 +111,7 @@ class KioskBrowser:
         """The browser's process id while it runs."""
         return self._process.pid if self._process else None
 
-    def __enter__(self) -> KioskBrowser:
+    def __enter__(self) -> KioskBrowser:  # noqa: PYI034
         self._thread.start()
         return self
 
@@ -139,7 +131,7 @@ class KioskBrowser:
     def _start(self) -> None:
         self.starts += 1
         self._profile = Path(tempfile.mkdtemp(prefix="visavis-browser-"))
-        command = arguments(self._chromium, self._url, self._profile, **self._options)  # type: ignore[arg-type]
+        command = arguments(self._chromium, self._url, self._profile, screen=self._screen, extra=self._extra)
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -51,8 +51,8 @@ class Stage:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        folder = ctx.boot.options.get("record_frames", "")
-        self._recorder = FrameRecorder(Path(folder)) if folder else None
+        frames, probe = ctx.boot.options.get("record_frames", ""), ctx.boot.options.get("probe", "")
+        self._recorder = FrameRecorder(Path(frames or probe), pixels=bool(frames)) if frames or probe else None
         self.video = VideoSender(ctx.frame_reader("video"), self._recorder)
         self._mic = Microphone(ctx.audio_writer("mic"), lambda tick: ctx.publish("mic", tick))
         self._playout = Playout(ctx.audio_reader("speech"), self, self)
