@@ -33,9 +33,15 @@ from runtime.messages import (
     VisitorInput,
 )
 
-__all__ = ["Action", "Back", "Barge", "Clause", "Event", "FloorRules", "FloorState", "Tick", "Utterance", "decide", "floor_of"]
+__all__ = ["HANGING", "Action", "Back", "Barge", "Clause", "Event", "FloorRules", "FloorState", "Tick", "Utterance", "decide", "floor_of"]
 
 MS = 1_000_000
+
+
+HANGING = frozenset(
+    "a an the with and or of to for some my i i'd i'll can could may have make get give me like want without plus but".split()
+)
+"""No sentence ends with these: "a large latte with" is not finished, whatever the melody says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,7 @@ class FloorRules:
     endpoint_wait_ms: Callable[[float, float, float], float]
     overlap: OverlapRules = field(default_factory=OverlapRules)
     lost_ms: float = 1500.0  # a voice without news for so long is over: the listener died with it
+    hanging_complete: float = 0.4  # P(complete) is at most this after a word that cannot end a sentence
     final_grace_ms: float = 700.0  # how long a due answer waits for the recogniser's final words
     continue_ms: float = 1500.0  # speech this soon after an unheard grant continues the sentence
     resume_ms: float = 1500.0  # a ducked avatar without a decision goes on after this
@@ -347,7 +354,10 @@ def _end_of_turn(rules: FloorRules, state: FloorState, now_ns: int) -> Step:
     if said.voiced or not said.silent_ns:
         return state, ()
     waited_ms = (now_ns - said.silent_ns) / MS
-    wait_ms = rules.endpoint_wait_ms(max(said.complete, 0.0), said.speech_ms, said.longest_pause_ms)
+    complete = max(said.complete, 0.0)
+    if tokens(said.text)[-1:] and tokens(said.text)[-1] in HANGING:
+        complete = min(complete, rules.hanging_complete)
+    wait_ms = rules.endpoint_wait_ms(complete, said.speech_ms, said.longest_pause_ms)
     if waited_ms < wait_ms or (not said.final and waited_ms < wait_ms + rules.final_grace_ms):
         return state, ()
     state, actions = _ask(state, said, now_ns)  # nothing to do where the final words have already asked

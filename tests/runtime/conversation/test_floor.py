@@ -123,6 +123,18 @@ def test_an_unfinished_sentence_waits_longer():
     assert story.state.granted == story.state.turn
 
 
+def test_a_hanging_word_is_not_an_end():
+    """After "with" the wait is long although the turn model is sure; after "milk" it is not."""
+    story = Story()
+    story.says("a large latte with", complete=0.95)
+    story.wait(400)
+    assert story.state.granted == 0
+    story = Story()
+    story.says("a large latte with milk", complete=0.95)
+    story.wait(400)
+    assert story.state.granted == story.state.turn
+
+
 def test_speech_just_after_a_grant_continues_the_sentence():
     """Cut off before any sound: what follows is joined to what was said."""
     story = Story()
