@@ -23,11 +23,12 @@ __all__ = ["Answer", "Heard", "Turn", "Utterance", "judge", "place_replies", "pl
 Samples = npt.NDArray[np.float32]
 FRAME = RATE * measure.FRAME_MS // 1000
 _MS = 1000 / RATE
-_LIKE = 0.3  # a clip in noise is still more like itself than this; a wrong place is not
 _SEARCH_S = 2.0
 _SLACK_MS = 300.0
 """A reply that ends so much before its synthesised end ended by itself: pages trim no more than this."""
-_PROBE_S = 1.2
+_PIECE_S = 0.4
+_ALIKE = 0.6
+"""A piece of the voice with a drop-out in it is less alike: its neighbours tell the place."""
 
 
 class Utterance(msgspec.Struct):
@@ -43,19 +44,33 @@ class Utterance(msgspec.Struct):
 
 
 class Answer(msgspec.Struct):
-    """A reply as the loudspeaker played it, in samples of room.wav. `place(i)` maps the speech ring."""
+    """A reply as the loudspeaker played it, in samples of room.wav. `place(i)` maps the speech ring.
+
+    Where the browser ran out of sound the rest comes later, so the voice is found piece by piece: `pieces` holds for each that was found
+    its place in the voice and the room sample at which voice[0] would have sounded.
+    """
 
     turn: int
     begin: int  # first sound
     end: int  # where it would end if nobody interrupted
     ring_start: int
-    origin: int  # room sample of ring_start
     filler: int  # room samples of fillers at its beginning
-    voice: Samples  # as synthesised, at RATE, from `origin` on
+    voice: Samples  # as synthesised, at RATE
+    pieces: list[tuple[int, int]]
+
+    def origin(self, at: float) -> int:
+        """The room sample of voice[0], as the piece at voice sample `at` has it."""
+        return next((there for start, there in reversed(self.pieces) if start <= at), self.pieces[0][1])
 
     def place(self, index: float) -> float:
         """The room sample of ring sample `index`."""
-        return self.origin + (index - self.ring_start) * RATE / VOICE_RATE
+        at = (index - self.ring_start) * RATE / VOICE_RATE
+        return self.origin(at) + at
+
+    @property
+    def lag_ms(self) -> float:
+        """By how much drop-outs held the reply up."""
+        return round((self.pieces[-1][1] - self.pieces[0][1]) * _MS, 1)
 
 
 class Heard(msgspec.Struct):
@@ -77,6 +92,7 @@ class Turn(msgspec.Struct):
     first_sound_ms: float | None = None
     duck_ms: float | None = None
     interruption_ms: float | None = None
+    dropouts_ms: float | None = None  # by how much the reply was held up by drop-outs of the sound
     stopped_s: float | None = None
     false_cutoff: bool = False
     false_stop: bool = False
@@ -85,19 +101,18 @@ class Turn(msgspec.Struct):
 
 
 def place_utterances(spoken: Sequence[Spoken], left: Samples, start_ns: int, lost: list[str]) -> list[Utterance]:
-    """Find each clip in the visitor's channel."""
+    """Find each clip in the visitor's channel. One that is not found stands where it was handed to the room, with likeness 0."""
     found = []
     for clip in spoken:
         about = round((clip.started_ns - start_ns) * RATE / 1e9)
+        begin, end = measure.speech_bounds(clip.clip, RATE)
         try:
             place, likeness = measure.locate(clip.clip, left, about - RATE // 5, about + round(_SEARCH_S * RATE))
-            begin, end = measure.speech_bounds(clip.clip, RATE)
-        except ValueError as error:
-            lost.append(f"{clip.verb} {clip.text!r}: {error}")
-            continue
-        if likeness < _LIKE:
+        except ValueError:
+            place, likeness = about, 0.0
+        if likeness < _ALIKE:
             lost.append(f"{clip.verb} {clip.text!r}: not found in room.wav (likeness {likeness:.2f})")
-            continue
+            place, likeness = about, 0.0
         found.append(Utterance(clip.verb, clip.source, clip.text, place + begin, place + end, likeness, clip.timed_out))
     return found
 
@@ -127,25 +142,51 @@ def place_replies(
 def _place(
     turn: int, clauses: list[tuple[Speech, npt.NDArray[np.int16]]], fillers: set[tuple[int, int]], right: Samples, about: int
 ) -> Answer | None:
+    import soxr
+
     ring_start = clauses[0][0].start
     whole = np.zeros(clauses[-1][0].start + len(clauses[-1][1]) - ring_start, np.float32)
     for speech, pcm in clauses:
         whole[speech.start - ring_start :][: len(pcm)] = pcm / np.float32(32768)
-    import soxr
-
     known = np.asarray(soxr.resample(whole, VOICE_RATE, RATE), dtype=np.float32)
     try:
-        sound, _ = measure.speech_bounds(known, RATE)
-        probe = known[sound : sound + round(_PROBE_S * RATE)]
-        place, likeness = measure.locate(probe, right, about + sound - RATE, about + sound + round(1.5 * RATE))
+        first, last = measure.speech_bounds(known, RATE)
     except ValueError:
         return None
-    if likeness < _LIKE:
+    pieces = _pieces(known, first, last, right, about)
+    if not pieces:
         return None
     filler = sum(len(pcm) for speech, pcm in clauses if (turn, speech.seq) in fillers)
-    _, end = measure.speech_bounds(known, RATE)
-    origin = place - sound
-    return Answer(turn, place, origin + end, ring_start, origin, round(filler * RATE / VOICE_RATE), known)
+    begin = _begin(right, pieces[0][1] + first)
+    return Answer(turn, begin, pieces[-1][1] + last, ring_start, round(filler * RATE / VOICE_RATE), known, pieces)
+
+
+def _pieces(known: Samples, first: int, last: int, right: Samples, about: int) -> list[tuple[int, int]]:
+    """Find the voice piece by piece: the first one anywhere near, the others near where the one before says."""
+    size = round(_PIECE_S * RATE)
+    found: list[tuple[int, int]] = []
+    origin, before, after = about, RATE, round(1.5 * RATE)
+    for start in range(first, max(first + 1, last - size // 2), size):
+        try:
+            place, likeness = measure.locate(known[start : start + size], right, origin + start - before, origin + start + after)
+        except ValueError:
+            break
+        if likeness >= _ALIKE:
+            origin, before, after = place - start, RATE // 50, RATE // 2
+            found.append((start, origin))
+    return found
+
+
+def _begin(right: Samples, expected: int) -> int:
+    """The first sound of the reply: what follows a silence near the place where it is expected, else that place."""
+    early = max(0, (expected - RATE // 2) // FRAME * FRAME)
+    level = measure.levels_db(right[early : expected + RATE // 5], RATE)
+    run, need = 0, measure.SILENT_MS // measure.FRAME_MS
+    for index, db in enumerate(level):
+        if db >= measure.SILENT_DB and run >= need:
+            return early + index * FRAME
+        run = run + 1 if db < measure.SILENT_DB else 0
+    return expected
 
 
 def judge(heard: Heard, left: Samples, right: Samples) -> list[Turn]:
@@ -154,6 +195,8 @@ def judge(heard: Heard, left: Samples, right: Samples) -> list[Turn]:
     speaking = [u for u in heard.utterances if u.verb in ("say", "play", "interrupt")]
     turns = []
     for utterance in heard.utterances:
+        if not utterance.likeness:
+            continue
         following = [u.begin for u in speaking if u.begin > utterance.end]
         until = min(following, default=len(left)) // FRAME
         turn = Turn(utterance.verb, utterance.source, utterance.text, round(utterance.end / RATE, 3), note=utterance.timed_out)
@@ -173,8 +216,9 @@ def _under(answers: list[Answer], place: int) -> Answer | None:
 
 def _judge_overlay(turn: Turn, utterance: Utterance, over: Answer, answers: list[Answer], right: Samples, level: measure.Levels) -> None:
     """Duck and stop of the reply that the visitor talked into."""
-    origin = max(0, over.origin)
-    gain = measure.gain_track(over.voice[origin - over.origin :], right[origin : over.origin + len(over.voice)], RATE)
+    there = over.origin(utterance.begin - over.pieces[0][1])
+    origin = max(0, there)
+    gain = measure.gain_track(over.voice[origin - there :], right[origin : there + len(over.voice)], RATE)
     duck = measure.duck_at(gain, (utterance.begin - origin) // FRAME)
     if duck is not None:
         turn.duck_ms = round(origin * _MS + duck * measure.FRAME_MS - utterance.begin * _MS, 1)
@@ -211,10 +255,10 @@ def _judge_answer(turn: Turn, utterance: Utterance, over: Answer | None, answers
         turn.note = turn.note or "no reply found in room.wav"
         return
     reply = later[0]
-    turn.answer = reply.turn
+    turn.answer, turn.dropouts_ms = reply.turn, reply.lag_ms
     if reply.begin < utterance.end:
         turn.false_cutoff = True
         return
-    first = measure.sound_start(level, (reply.begin + reply.filler) // FRAME - 5, max(until, reply.begin // FRAME + 1))
+    first = measure.sound_start(level, (reply.begin + reply.filler) // FRAME, max(until, reply.begin // FRAME + 1))
     if first is not None:
         turn.first_sound_ms = round(first * measure.FRAME_MS - utterance.end * _MS, 1)
