@@ -47,9 +47,9 @@ class HearingRules:
     speech: float = 0.5
     quiet: float = 0.35
     frames: int = 2  # speech frames among the last `frames + 1` make an onset
-    guarded_speech: float = 0.8
-    guarded_frames: int = 3
-    guarded_level_db: float = -50.0  # what an echo canceller leaves is softer than this
+    guarded_speech: float = 0.7
+    guarded_frames: int = 2
+    guarded_level_db: float = -45.0  # what an echo canceller leaves is softer than this
     silence_ms: float = 96.0
     sure_silence_ms: float = 160.0  # so long under the voice is a silence even if the network has not let go
     judge_ms: tuple[float, ...] = (96.0, 200.0, 320.0, 480.0, 800.0)

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import msgspec
 from hypothesis import given
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from runtime.clock import ManualClock
 from runtime.messages import Floor, Mark, NodeEvent, NodeState, NodeStats, Posture, Session
-from runtime.nodes.health import Health, Processes, Records
+from runtime.nodes.health import Health, Processes, Records, main
 from tests.support.harness import Bench
 
 MS = 1_000_000
@@ -169,3 +171,20 @@ def test_processes_are_found_by_their_names():
         for node in nodes:
             node.communicate()
     assert set(processes.look(2_000_000_000)) == {"supervisor"}
+
+
+def test_the_node_writes_what_is_left_when_it_ends(tmp_path):
+    """main() takes marks from the bus and, told to end, writes the turns it still holds."""
+    path = tmp_path / "timeline.jsonl"
+    with Bench(timeline=path) as bench:
+        stage, node = bench.context("stage"), bench.context("health")
+        stage.mark("granted", 5, 10**9)
+        stage.mark("sound_heard", 5, 2 * 10**9)
+        thread = threading.Thread(target=main, args=(node,))
+        thread.start()
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and not list(bench.run_dir.glob("health.json")):
+            threading.Event().wait(0.01)
+        node.stop()
+        thread.join()
+        assert json.loads(path.read_text())["turn"] == 5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import soundfile
@@ -11,7 +13,7 @@ from engines.models import locate
 from engines.voice_activity import Chosen, Energy, MelodyJudge, Silero
 from runtime.clock import ManualClock
 from runtime.messages import Activity, ActivityKind, Floor, MicTick, Playhead, Posture, Session
-from runtime.nodes.listener import Listener
+from runtime.nodes.listener import Listener, main
 from tests.support.harness import Bench
 
 MS = 1_000_000
@@ -295,3 +297,31 @@ def test_activity_reaches_the_conductor():
         listener, conductor = bench.context("listener"), bench.context("conductor")
         message = Activity(3, 5, ActivityKind.ONSET, 7, 7)
         assert bench.repeat_until(lambda: listener.publish("activity", message), conductor, "activity") == message
+
+
+def test_the_node_starts_hears_and_ends(monkeypatch, tmp_path):
+    """main() works with an empty model store, publishes what it hears, and ends when it is told to."""
+    monkeypatch.setenv("VISAVIS_CACHE", str(tmp_path))
+    with Bench() as bench:
+        stage, conductor, node = bench.context("stage"), bench.context("conductor"), bench.context("listener")
+        writer = stage.audio_writer("mic")
+        thread = threading.Thread(target=main, args=(node,))
+        thread.start()
+        try:
+            rng = np.random.default_rng(0)
+
+            def talk():
+                sound = np.where(np.arange(4800) % 1600 < 1200, rng.normal(0, 4000, 4800), 0).astype(np.int16)
+                writer.write(sound, 0)
+                stage.publish("mic", MicTick(0, 0, writer.position))
+
+            def be_quiet():
+                writer.write(rng.normal(0, 5, 320).astype(np.int16), 0)
+                stage.publish("mic", MicTick(0, 0, writer.position))
+
+            for _ in range(100):
+                be_quiet()
+            bench.repeat_until(talk, conductor, "activity")
+        finally:
+            node.stop()
+            thread.join()
