@@ -20,7 +20,9 @@ __all__ = ["PocketsphinxRecogniser"]
 _FRAME = RATE // 100
 _VARIANT = re.compile(r"\(\d+\)$")
 _LOOKS = 2  # earlier partial results that must agree before words count as stable
-_DISCOUNT = 0.1
+_DISCOUNT = 0.03
+# Two best Gaussians of a state instead of four, and a narrower second pass: as right on the recorded orders, a third cheaper at the end.
+_FASTER = {"topn": 2, "fwdflatbeam": 1e-48, "fwdflatwbeam": 1e-20, "fwdflatsfwin": 15}
 _STEEPNESS, _EVEN = 8.0, 0.55  # mean posterior of the words → confidence; 0.5 keeps all but 1 in 50 understood orders
 _HINT_BASE = 3000  # sentences of the domain beside as many answers to what was asked: building such a model takes 0.3 s
 
@@ -75,7 +77,9 @@ class PocketsphinxRecogniser:
         self._hints, self._expected = {"", *domain.hints}, ""
 
     def _load(self, lexicon: Path) -> Any:
-        settings = self._sphinx.Config(samprate=RATE, hmm=str(self._hmm), dict=str(lexicon), lm=None, loglevel="FATAL", cmn="live")
+        settings = self._sphinx.Config(
+            samprate=RATE, hmm=str(self._hmm), dict=str(lexicon), lm=None, loglevel="FATAL", cmn="live", **_FASTER
+        )
         try:
             return self._sphinx.Decoder(settings)
         except RuntimeError as error:
