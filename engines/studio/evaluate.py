@@ -96,7 +96,13 @@ def evaluate(path: Path, data: Path, *, rung: int = -1, clock: Callable[[], floa
         similar = ssim_map(cv2.cvtColor(made, cv2.COLOR_RGB2GRAY), cv2.cvtColor(wanted, cv2.COLOR_RGB2GRAY))
         for name, mask in _regions(z["boxes"][i], z["landmarks"][i], size).items():
             errors[name].append((float(squares[mask].mean()), float(similar[mask].mean())))
-    report: dict[str, Any] = {"pack": pack.name, "network_sha256": pack.digests[pack.network.name], "size": size, "frames": len(pick), "frontal_frames": int(frontal.sum())}
+    report: dict[str, Any] = {
+        "pack": pack.name,
+        "network_sha256": pack.digests[pack.network.name],
+        "size": size,
+        "frames": len(pick),
+        "frontal_frames": int(frontal.sum()),
+    }
     for part, mask in (("all", np.ones(len(pick), bool)), ("frontal", frontal)):
         report[part] = {}
         for name in REGIONS:
@@ -110,15 +116,26 @@ def evaluate(path: Path, data: Path, *, rung: int = -1, clock: Callable[[], floa
 def card(report: dict[str, Any], path: Path, notes: str = "") -> None:
     """Write ``card.json`` and ``card.md`` into a pack."""
     (path / "card.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    rows = [f"| {part}, {region} | {v['psnr_db']:.2f} | {v['ssim']:.4f} |" for part in ("all", "frontal") for region, v in report[part].items()]
+    rows = [
+        f"| {part}, {region} | {v['psnr_db']:.2f} | {v['ssim']:.4f} |" for part in ("all", "frontal") for region, v in report[part].items()
+    ]
     ms = report["ms_per_frame"]
     lines = [
-        f"# Evaluation of the pack `{report['pack']}`", "",
-        f"{report['frames']} rendered test frames never trained on ({report['frontal_frames']} with the head within 3 degrees), drawn by the INT8 network",
-        f"through the whole renderer at {report['size']} x {report['size']} (NV12 and back), compared with the render over grey.", "",
-        "| frames, region | PSNR dB | SSIM |", "| --- | --- | --- |", *rows, "",
+        f"# Evaluation of the pack `{report['pack']}`",
+        "",
+        f"{report['frames']} rendered test frames never trained on ({report['frontal_frames']} with the head within 3 degrees),",
+        f"drawn by the INT8 network through the whole renderer at {report['size']} x {report['size']} (NV12 and back), compared with",
+        "the render over grey.",
+        "",
+        "| frames, region | PSNR dB | SSIM |",
+        "| --- | --- | --- |",
+        *rows,
+        "",
         f"One frame on one core, network to NV12: min {ms['min']} ms, p50 {ms['p50']} ms, p95 {ms['p95']} ms.",
-        f"Network sha256 `{report['network_sha256'][:16]}…`, {report['bytes']['face-256.onnx']} bytes.", "", notes, "",
+        f"Network sha256 `{report['network_sha256'][:16]}…`, {report['bytes']['face-256.onnx']} bytes.",
+        "",
+        notes,
+        "",
     ]
     (path / "card.md").write_text("\n".join(lines).rstrip() + "\n", "utf-8")
 

@@ -18,7 +18,7 @@ from engines.studio.sampler import IDLE
 
 __all__ = ["EYE_SHAPE", "MOUTH_SHAPE", "ORIGINS", "Geometry", "fit", "gaze_features", "patch_mask", "pose_features"]
 
-MOUTH_SHAPE, EYE_SHAPE = (112, 144), (96, 96)   # height, width
+MOUTH_SHAPE, EYE_SHAPE = (112, 144), (96, 96)  # height, width
 # Top left corners of mouth, left eye, right eye patch at rest.
 ORIGINS = np.array([(184.0, 272.0), (256.0, 142.0), (160.0, 142.0)])
 
@@ -57,21 +57,21 @@ def fit(rig: Rig, seed: int = 0) -> Geometry:
     flat, depth = project(rest.unturned)
     groups = []
     skin, near = flat[:9409], depth[:9409] < np.quantile(depth[:9409], 0.6)
-    for origin, shape, margin in zip(ORIGINS, (MOUTH_SHAPE, EYE_SHAPE, EYE_SHAPE), ((30, 26), (16, 16), (16, 16))):
+    for origin, shape, margin in zip(ORIGINS, (MOUTH_SHAPE, EYE_SHAPE, EYE_SHAPE), ((30, 26), (16, 16), (16, 16)), strict=True):
         inside = ((skin > origin + margin) & (skin < origin + shape[::-1] - np.array(margin))).all(1)
         groups.append(np.flatnonzero(inside & near))
     scale = RANGES[[INDEX[n] for n in ("yaw", "pitch", "roll")], 1]
-    angles = rng.uniform(-1, 1, (400, 3)) * scale
+    angles = rng.uniform(-1, 1, (200, 3)) * scale
     rows = []
     for head in angles:
         controls = np.array(IDLE)
         controls[-3:] = head
         posed = project(rig.pose(controls).vertices)[0]
-        rows.append(np.concatenate([_affine(flat[g] - o, posed[g]).ravel() for g, o in zip(groups, ORIGINS)]))
+        rows.append(np.concatenate([_affine(flat[g] - o, posed[g]).ravel() for g, o in zip(groups, ORIGINS, strict=True)]))
     features = pose_features(torch.tensor(angles / scale)).numpy()
     places = np.linalg.lstsq(features, np.array(rows), rcond=None)[0]
 
-    gaze = rng.uniform(-1, 1, (300, 2))
+    gaze = rng.uniform(-1, 1, (100, 2))
     spots = []
     for g in gaze:
         controls = np.array(IDLE)

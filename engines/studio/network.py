@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from engines.studio.geometry import EYE_SHAPE, MOUTH_SHAPE, Geometry, gaze_features, pose_features
 from engines.studio.rig import CONTROLS, INDEX, RANGES
@@ -30,7 +30,18 @@ __all__ = ["FLOW_GRID", "FRAME", "RESIDUAL_GRID", "Outputs", "VisavisFace"]
 FRAME, FLOW_GRID, RESIDUAL_GRID = 512, 64, 128
 HEAD = [INDEX[n] for n in ("yaw", "pitch", "roll")]
 MOUTH = [i for i, n in enumerate(CONTROLS) if n.startswith(("mouth", "jaw", "tongue", "cheek", "noseSneer"))] + HEAD
-_SIDED = ("browDown", "browInnerUp", "browOuterUp", "cheekSquint", "eyeBlink", "eyeSquint", "eyeWide", "noseSneer", "mouthSmile", "cheekPuff")
+_SIDED = (
+    "browDown",
+    "browInnerUp",
+    "browOuterUp",
+    "cheekSquint",
+    "eyeBlink",
+    "eyeSquint",
+    "eyeWide",
+    "noseSneer",
+    "mouthSmile",
+    "cheekPuff",
+)
 _EYE_COMMON = [INDEX[n] for n in ("gazeYaw", "gazePitch", "yaw", "pitch", "roll")]
 EYE_LEFT = [INDEX[n + "_L"] for n in _SIDED] + [INDEX["browInnerUp_R"], INDEX["browDown_R"]] + _EYE_COMMON
 EYE_RIGHT = [INDEX[n + "_R"] for n in _SIDED] + [INDEX["browInnerUp_L"], INDEX["browDown_L"]] + _EYE_COMMON
@@ -57,11 +68,12 @@ def _conv(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU())
 
 
-class Decoder(nn.Module):
+class Decoder(nn.Module):  # type: ignore[misc] # torch is not typed here
     """Vector -> seed map -> three doublings by nearest neighbour and convolutions -> pixel shuffle (16 x the seed)."""
 
-    def __init__(self, inputs: int, hidden: int, seed: tuple[int, int, int], widths: tuple[int, int, int], outputs: int,
-                 maps: int = 0) -> None:
+    def __init__(
+        self, inputs: int, hidden: int, seed: tuple[int, int, int], widths: tuple[int, int, int], outputs: int, maps: int = 0
+    ) -> None:
         super().__init__()
         self.seed = seed
         self.mlp = _mlp(inputs, hidden, seed[0] * seed[1] * seed[2])
@@ -72,20 +84,25 @@ class Decoder(nn.Module):
         self.maps = nn.Conv2d(maps, c, 3, padding=1) if maps else None
         self.last = _conv(c, c)
         self.out = nn.Conv2d(c, outputs * 4, 3, padding=1)
+        for layer in self.modules():  # PyTorch's default is too faint for a chain of Relus: a decoder may die in its first steps
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.out.weight)
 
     def forward(self, x: Tensor, maps: Tensor | None = None) -> Tensor:
         y = torch.relu(self.mlp(x)).reshape(-1, *self.seed)
-        y = self.first(F.interpolate(y, scale_factor=2.0, mode="nearest"))
-        y = self.second(F.interpolate(y, scale_factor=2.0, mode="nearest"))
-        y = self.third(F.interpolate(y, scale_factor=2.0, mode="nearest"))
+        y = self.first(functional.interpolate(y, scale_factor=2.0, mode="nearest"))
+        y = self.second(functional.interpolate(y, scale_factor=2.0, mode="nearest"))
+        y = self.third(functional.interpolate(y, scale_factor=2.0, mode="nearest"))
         if self.maps is not None and maps is not None:
             y = y + self.maps(maps)
         y = torch.relu(y)
         y = y + self.last(y)
-        return F.pixel_shuffle(self.out(y), 2)
+        return functional.pixel_shuffle(self.out(y), 2)
 
 
-class VisavisFace(nn.Module):
+class VisavisFace(nn.Module):  # type: ignore[misc] # torch is not typed here
     """The whole network. ``forward`` takes controls (n, 51) in their own units."""
 
     def __init__(self, geometry: Geometry) -> None:
@@ -109,10 +126,7 @@ class VisavisFace(nn.Module):
         self.mouth = Decoder(len(MOUTH), 224, (64, MOUTH_SHAPE[0] // 16, MOUTH_SHAPE[1] // 16), (96, 64, 48), 3)
         self.eye = Decoder(len(EYE_LEFT) + 1, 160, (64, EYE_SHAPE[0] // 16, EYE_SHAPE[1] // 16), (64, 48, 32), 3, maps=5)
         self.mouth_mean = nn.Parameter(torch.full((1, 3, *MOUTH_SHAPE), 0.5))
-        self.eye_mean = nn.Parameter(torch.full((2, 3, *EYE_SHAPE), 0.5))   # left, right: the light is not symmetric
-        for decoder in (self.body, self.mouth, self.eye):
-            nn.init.zeros_(decoder.out.weight)
-            nn.init.zeros_(decoder.out.bias)
+        self.eye_mean = nn.Parameter(torch.full((2, 3, *EYE_SHAPE), 0.5))  # left, right: the light is not symmetric
 
     def controls(self, values: Tensor) -> Tensor:
         """Clamp to the ranges and bring angles to -1..1; (n, 51)."""
@@ -141,6 +155,7 @@ class VisavisFace(nn.Module):
         return change + self.eye_mean.repeat(n, 1, 1, 1) if n > 1 else change + self.eye_mean
 
     def forward(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Flow, residual, mouth, eyes and places for controls (n, 51)."""
         x = self.controls(values)
         places = (pose_features(x[:, HEAD]) @ self.place_table).reshape(-1, 3, 2, 3)
         return self.warp(x), self.body(x), self.lips(x), self.both_eyes(x), places

@@ -88,10 +88,18 @@ def _manifest(out: Path, name: str, title: str, voice: str) -> str:
 
     files = {"network": NETWORK, "plate": PLATE, "idle": CLIP, "thumbnail": THUMBNAIL}
     lines = [
-        "# An avatar pack; engines/renderer/pack.py reads it.", "format = 1", f"name = {json.dumps(name)}", f"title = {json.dumps(title)}",
-        'licence = "Apache-2.0; face rig: ICT-FaceKit, MIT, see LICENSE-ICT-FaceKit.txt"', f"voice = {json.dumps(voice)}", "",
-        "[controls]", f"names = [{words(CONTROLS)}]", f"ranges = [{', '.join(f'[{a:g}, {b:g}]' for a, b in RANGES.tolist())}]",
-        f"idle = [{', '.join(f'{v:.4g}' for v in np.asarray(IDLE).tolist())}]", "",
+        "# An avatar pack; engines/renderer/pack.py reads it.",
+        "format = 1",
+        f"name = {json.dumps(name)}",
+        f"title = {json.dumps(title)}",
+        'licence = "Apache-2.0; face rig: ICT-FaceKit, MIT, see LICENSE-ICT-FaceKit.txt"',
+        f"voice = {json.dumps(voice)}",
+        "",
+        "[controls]",
+        f"names = [{words(CONTROLS)}]",
+        f"ranges = [{', '.join(f'[{a:g}, {b:g}]' for a, b in RANGES.tolist())}]",
+        f"idle = [{', '.join(f'{v:.4g}' for v in np.asarray(IDLE).tolist())}]",
+        "",
     ]
     lines += [f'[[rungs]]\nname = "{s}"\nwidth = {s}\nheight = {s}\n' for s in RUNGS]
     lines += ["[files]", *[f"{k} = {json.dumps(v)}" for k, v in files.items()], "", "[sha256]"]
@@ -99,9 +107,19 @@ def _manifest(out: Path, name: str, title: str, voice: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def pack(checkpoint: Path, data: Path, out: Path, *, name: str = "stock", title: str = "Vera", voice: str = "en, warm, female",
-         work: Path | None = None) -> Path:
-    """Quantise ``checkpoint`` and write the pack into the folder ``out``; ``work`` receives the float model too.
+def pack(
+    checkpoint: Path,
+    data: Path,
+    out: Path,
+    *,
+    name: str = "stock",
+    title: str = "Vera",
+    voice: str = "en, warm, female",
+    work: Path | None = None,
+    samples: int = 160,
+) -> Path:
+    """Quantise ``checkpoint`` and write the pack into the folder ``out``; ``work`` receives the float model too,
+    ``samples`` is the number of calibration poses.
 
     ``data`` is the rendered set (calibration poses, and the rig's licence text in ``rig/``).
 
@@ -110,7 +128,7 @@ def pack(checkpoint: Path, data: Path, out: Path, *, name: str = "stock", title:
 
     """
     out.mkdir(parents=True, exist_ok=True)
-    export = quantize(checkpoint, data, work or out / ".work")
+    export = quantize(checkpoint, data, work or out / ".work", samples=samples)
     shutil.copyfile(export.int8_model, out / NETWORK)
     face = load_checkpoint(checkpoint)
     plate = (face.plate[0].clamp(0, 1).permute(1, 2, 0).numpy() * 255 + 0.5).astype(np.uint8)

@@ -5,12 +5,11 @@
 posed mesh (256 x 256, splatted triangles) plus the hair; it is meant for masks in a loss, not for exact outlines.
 
 Kinds: 0 skin, 1 lid margin, 2 teeth, 3 tongue, 4 left eyeball, 5 right eyeball, 6 hair, 7 garment (does not move).
-The definition of the points lies in ``points.npz`` beside the rig; ``python points.py RIG.npz --build points.npz``
-makes it anew (needs scipy, because the hair is grown first).
+The definition of the points lies in ``points.npz`` beside the rig: ``np.savez_compressed(path, **build(rig))`` makes it anew
+(needs scipy, because the hair is grown first).
 """
-from __future__ import annotations
 
-import argparse
+from __future__ import annotations
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from engines.studio import rig as rig_module
 from engines.studio.rig import NO_VERTEX, Pose, Rig, project
 
 KINDS = ("skin", "lid", "teeth", "tongue", "eye_L", "eye_R", "hair", "garment")
-GRID = 256     # size of the depth buffer
+GRID = 256  # size of the depth buffer
 
 
 def _splat(depth: np.ndarray, pixels: np.ndarray, z: np.ndarray) -> None:
@@ -34,7 +33,7 @@ class Points:
         z = np.load(path)
         self.rig, self.kind = rig, z["kind"]
         self.vertex, self.local = z["vertex"].astype(int), z["local"].astype(float)
-        self.cover = z["hair_cover"].astype(float)          # (m, 3) hair positions that hide skin
+        self.cover = z["hair_cover"].astype(float)  # (m, 3) hair positions that hide skin
         f = np.where(rig.faces == NO_VERTEX, rig.faces[:, :1], rig.faces)
         tris = np.concatenate([f[:, [0, 1, 2]], f[rig.faces[:, 3] != NO_VERTEX][:, [0, 2, 3]]])
         self.skin_tris = tris[tris.max(1) < 14062]
@@ -90,11 +89,11 @@ class Points:
 
 def build(rig: Rig, seed: int = 0) -> dict[str, np.ndarray]:
     """Choose the points; see KINDS."""
-    import hair as hair_module
+    from engines.studio import hair as hair_module
 
     rng = np.random.default_rng(seed)
     rest = rig.rest
-    ears = (np.abs(rest[:11248, 0]) > 7.0)
+    ears = np.abs(rest[:11248, 0]) > 7.0
     face = np.where((hair_module.scalp_mask(rest[:11248]) < 0.3) & (rest[:11248, 1] > -10.5) & (rest[:11248, 2] > -1) & ~ears)[0]
     face = face[face < 9409]
     mouth = face[(rest[face, 1] < -1) & (rest[face, 1] > -6) & (np.abs(rest[face, 0]) < 4)]
@@ -123,29 +122,26 @@ def build(rig: Rig, seed: int = 0) -> dict[str, np.ndarray]:
     up = np.array([0, z0, -rig_module.CAMERA_RISE]) / np.hypot(z0, rig_module.CAMERA_RISE)
     fwd = np.array([0, -rig_module.CAMERA_RISE, -z0]) / np.hypot(z0, rig_module.CAMERA_RISE)
     a, b = (flat[:, 0] / 256 - 1) / k, (1 - flat[:, 1] / 256) / k
-    cloth = np.array([0, rig_module.CAMERA_CENTRE + rig_module.CAMERA_RISE, z0]) + 99 * (
-        fwd + a[:, None] * [1, 0, 0] + b[:, None] * up)
-    parts = [(0, skin, None), (1, lid, None), (2, teeth, None), (3, tongue, None), (4, None, eyeball), (5, None, eyeball),
-             (6, None, outer), (7, None, cloth)]
+    cloth = np.array([0, rig_module.CAMERA_CENTRE + rig_module.CAMERA_RISE, z0]) + 99 * (fwd + a[:, None] * [1, 0, 0] + b[:, None] * up)
+    parts = [
+        (0, skin, None),
+        (1, lid, None),
+        (2, teeth, None),
+        (3, tongue, None),
+        (4, None, eyeball),
+        (5, None, eyeball),
+        (6, None, outer),
+        (7, None, cloth),
+    ]
     kind, vertex, loc = [], [], []
     for code, index, where in parts:
         n = len(index) if index is not None else len(where)
         kind.append(np.full(n, code, np.uint8))
         vertex.append(index if index is not None else np.full(n, NO_VERTEX))
         loc.append(where if where is not None else np.zeros((n, 3)))
-    return {"kind": np.concatenate(kind), "vertex": np.concatenate(vertex).astype(np.uint16),
-            "local": np.concatenate(loc).astype(np.float32), "hair_cover": cover.astype(np.float16)}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("rig")
-    parser.add_argument("--build", metavar="POINTS.npz", required=True)
-    args = parser.parse_args()
-    out = build(Rig(args.rig))
-    np.savez_compressed(args.build, **out)
-    print({n: int((out["kind"] == i).sum()) for i, n in enumerate(KINDS)}, len(out["kind"]))
-
-
-if __name__ == "__main__":
-    main()
+    return {
+        "kind": np.concatenate(kind),
+        "vertex": np.concatenate(vertex).astype(np.uint16),
+        "local": np.concatenate(loc).astype(np.float32),
+        "hair_cover": cover.astype(np.float16),
+    }

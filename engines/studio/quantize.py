@@ -45,8 +45,15 @@ def export_float(network: VisavisFace) -> onnx.ModelProto:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecation notices
-        torch.onnx.export(network.eval(), (torch.zeros(1, len(CONTROLS)),), buffer, input_names=["controls"], output_names=OUTPUTS,
-                          opset_version=OPSET, dynamo=False)
+        torch.onnx.export(
+            network.eval(),
+            (torch.zeros(1, len(CONTROLS)),),
+            buffer,
+            input_names=["controls"],
+            output_names=OUTPUTS,
+            opset_version=OPSET,
+            dynamo=False,
+        )
     model = onnx.load_from_string(buffer.getvalue())
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -98,7 +105,7 @@ def _ranges(model: onnx.ModelProto, names: list[str], controls: NDArray[np.float
     session = ort.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
     tops: dict[str, list[float]] = {n: [] for n in names}
     for row in controls:
-        for name, value in zip(names, session.run(names, {"controls": row[None]})):
+        for name, value in zip(names, session.run(names, {"controls": row[None]}), strict=True):
             tops[name].append(float(np.percentile(np.abs(value), _PERCENTILE)))
     return {n: max(float(np.quantile(v, 0.98)), 1e-6) for n, v in tops.items()}
 
@@ -147,8 +154,11 @@ def _weights(conv: onnx.NodeProto, g: _Graph, initializers: list[TensorProto]) -
     w = numpy_helper.to_array(g.values[name])
     scale = (np.maximum(np.abs(w).reshape(len(w), -1).max(1), 1e-8) / 127).astype(np.float32)
     q = np.clip(np.rint(w / scale[:, None, None, None]), -127, 127).astype(np.int8)
-    initializers += [numpy_helper.from_array(q, name + "_q"), numpy_helper.from_array(scale, name + "_scale"),
-                     numpy_helper.from_array(np.zeros(len(w), np.int8), name + "_zero")]
+    initializers += [
+        numpy_helper.from_array(q, name + "_q"),
+        numpy_helper.from_array(scale, name + "_scale"),
+        numpy_helper.from_array(np.zeros(len(w), np.int8), name + "_zero"),
+    ]
     conv.input[1] = name + "_dq"
     return helper.make_node("DequantizeLinear", [name + "_q", name + "_scale", name + "_zero"], [name + "_dq"], name + "_DQ", axis=0)
 
@@ -189,6 +199,6 @@ def quantize(checkpoint: Path, data: Path, out: Path, *, samples: int = 160, see
     onnx.checker.check_model(int8, full_check=True)
     out.mkdir(parents=True, exist_ok=True)
     files = out / "face-float.onnx", out / "face-256.onnx"
-    for path, made in zip(files, (model, int8)):
+    for path, made in zip(files, (model, int8), strict=True):
         path.write_bytes(made.SerializeToString())
     return Export(*files, files[0].stat().st_size, files[1].stat().st_size)

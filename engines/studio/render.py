@@ -1,23 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Render the training set; resumable: frames that exist are skipped, so it can be killed and started again.
 
-    python render.py --rig ict_facekit_rig.npz --points points.npz --out DIR [--count 3000 --seed 7 --spp 8 --test-spp 32]
-                     [--frame-seed 1000] [--all-test] [--limit N]
-
-Exit status 10 means that the set is complete; ``--limit`` lets a shell loop start a fresh process now and then.
-
-Writes DIR/frames/00000.webp (RGBA, 512 x 512, straight alpha, lossless alpha), DIR/labels/00000.npz and, after every
-frame, DIR/progress.json. A label file holds controls (51,) float32, landmarks (68, 2) float32 pixels, offsets (n, 2)
+Writes OUT/frames/00000.webp (RGBA, 512 x 512, straight alpha, lossless alpha), OUT/labels/00000.npz and, after every
+frame, OUT/progress.json. A label file holds controls (51,) float32, landmarks (68, 2) float32 pixels, offsets (n, 2)
 float16 pixels from the canonical points, visible (n/8,) packed bits, boxes (3, 4) float32, category, test, spp, seed.
 """
+
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -26,7 +22,9 @@ from scipy.ndimage import distance_transform_edt
 from engines.studio import sampler
 from engines.studio.points import Points
 
-BLEED = 12     # pixels by which colour is extended under transparent pixels
+__all__ = ["render", "save_labels", "save_webp"]
+
+BLEED = 12  # pixels by which colour is extended under transparent pixels
 
 
 def save_webp(image: np.ndarray, path: Path) -> None:
@@ -40,59 +38,76 @@ def save_webp(image: np.ndarray, path: Path) -> None:
     part.replace(path)
 
 
-def save_labels(path: Path, points: Points, controls: np.ndarray, **more: object) -> None:
+def save_labels(path: Path, points: Points, controls: np.ndarray, **more: Any) -> None:
     """Write the label file of one frame atomically."""
     pose = points.rig.pose(controls)
     pixels, seen = points.label(pose)
     part = path.with_suffix(".part.npz")
-    np.savez(part, controls=controls, landmarks=points.rig.landmarks68(pose), boxes=points.rig.boxes(pose),
-             offsets=(pixels - points.canon).astype(np.float16), visible=np.packbits(seen), **more)
+    np.savez(
+        part,
+        controls=controls,
+        landmarks=points.rig.landmarks68(pose),
+        boxes=points.rig.boxes(pose),
+        offsets=(pixels - points.canon).astype(np.float16),
+        visible=np.packbits(seen),
+        **more,
+    )
     part.replace(path)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rig", required=True)
-    parser.add_argument("--points", required=True)
-    parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--count", type=int, default=3000)
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--spp", type=int, default=8)
-    parser.add_argument("--test-spp", type=int, default=32)
-    parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--frame-seed", type=int, default=1000, help="Cycles seed of frame 0; frame i adds i")
-    parser.add_argument("--all-test", action="store_true", help="every frame is a test frame")
-    parser.add_argument("--limit", type=int, default=0, help="stop after so many frames (0: no limit)")
-    args = parser.parse_args()
+def render(
+    rig: Path,
+    points: Path,
+    out: Path,
+    *,
+    count: int = 3000,
+    seed: int = 7,
+    spp: int = 8,
+    test_spp: int = 32,
+    size: int = 512,
+    frame_seed: int = 1000,
+    all_test: bool = False,
+    limit: int = 0,
+    clock: Callable[[], float] = time.monotonic,
+) -> int:
+    """Render up to ``limit`` missing frames (0: all) of ``sampler.plan(count, seed)``; returns how many are still missing.
 
-    plan = sampler.plan(args.count, args.seed, 0 if args.all_test else 20)
-    todo = [i for i in range(args.count) if not (args.out / "labels" / f"{i:05d}.npz").exists()]
-    done = args.count - len(todo)
+    ``frame_seed`` is the Cycles seed of frame 0, frame i adds i; ``limit`` lets a loop start a fresh process now and then.
+    """
+    plan = sampler.plan(count, seed, 0 if all_test else 20)
+    todo = [i for i in range(count) if not (out / "labels" / f"{i:05d}.npz").exists()]
     if not todo:
-        print("complete", args.count)
-        raise SystemExit(10)
+        return 0
     for folder in ("frames", "labels"):
-        (args.out / folder).mkdir(parents=True, exist_ok=True)
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    from engines.studio import scene  # bpy: only where frames are made
 
-    import scene
-
-    stage = scene.Stage(args.rig)
-    points = Points(stage.rig, args.points)
+    stage = scene.Stage(str(rig))
+    labeller = Points(stage.rig, str(points))
     raw = Path(tempfile.mkdtemp()) / "frame.png"
-    start = time.time()
-    for n, i in enumerate(todo[: args.limit or None]):
-        t = time.time()
-        spp, seed = args.test_spp if plan.test[i] else args.spp, args.frame_seed + i
+    now = todo[: limit or None]
+    start = clock()
+    for n, i in enumerate(now):
+        samples, cycles_seed = test_spp if plan.test[i] else spp, frame_seed + i
         stage.pose(plan.controls[i])
-        stage.render(str(raw), args.size, spp, seed)
-        save_webp(np.asarray(Image.open(raw).convert("RGBA")), args.out / "frames" / f"{i:05d}.webp")
-        save_labels(args.out / "labels" / f"{i:05d}.npz", points, plan.controls[i],
-                    category=plan.category[i], test=plan.test[i], spp=spp, seed=seed)
-        note = {"done": done + n + 1, "total": args.count, "last": i, "spp": spp, "seconds": round(time.time() - t, 2),
-                "mean_seconds": round((time.time() - start) / (n + 1), 2), "pid": os.getpid(), "at": time.strftime("%H:%M:%S")}
-        (args.out / "progress.part").write_text(json.dumps(note) + "\n")
-        (args.out / "progress.part").replace(args.out / "progress.json")
-
-
-if __name__ == "__main__":
-    main()
+        stage.render(str(raw), size, samples, cycles_seed)
+        save_webp(np.asarray(Image.open(raw).convert("RGBA")), out / "frames" / f"{i:05d}.webp")
+        save_labels(
+            out / "labels" / f"{i:05d}.npz",
+            labeller,
+            plan.controls[i],
+            category=plan.category[i],
+            test=plan.test[i],
+            spp=samples,
+            seed=cycles_seed,
+        )
+        note = {
+            "done": count - len(todo) + n + 1,
+            "total": count,
+            "last": i,
+            "spp": samples,
+            "mean_seconds": round((clock() - start) / (n + 1), 2),
+        }
+        (out / "progress.part").write_text(json.dumps(note) + "\n")
+        (out / "progress.part").replace(out / "progress.json")
+    return len(todo) - len(now)

@@ -13,48 +13,81 @@ Controls
     A control vector has shape (51,), float32, in the order of ``CONTROLS``: 45 ARKit-style weights (0..1),
     ``tongueUp`` (0..1), ``gazeYaw`` and ``gazePitch`` (degrees, relative to the head), ``yaw``, ``pitch``, ``roll``
     (degrees, of the head). The eyelids follow the gaze by themselves; there are no eyeLook controls.
-
-Command line
-    python rig.py RIG.npz                       print the controls and the neutral landmarks
-    python rig.py RIG.npz --check CONTROLS.npz  recompute the stored landmarks, print the largest error in pixels
 """
+
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 SHAPES = (
-    "browDown_L", "browDown_R", "browInnerUp_L", "browInnerUp_R", "browOuterUp_L", "browOuterUp_R",
-    "cheekPuff_L", "cheekPuff_R", "cheekSquint_L", "cheekSquint_R",
-    "eyeBlink_L", "eyeBlink_R", "eyeSquint_L", "eyeSquint_R", "eyeWide_L", "eyeWide_R",
-    "jawForward", "jawLeft", "jawOpen", "jawRight", "mouthClose",
-    "mouthDimple_L", "mouthDimple_R", "mouthFrown_L", "mouthFrown_R", "mouthFunnel", "mouthLeft",
-    "mouthLowerDown_L", "mouthLowerDown_R", "mouthPress_L", "mouthPress_R", "mouthPucker", "mouthRight",
-    "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmile_L", "mouthSmile_R",
-    "mouthStretch_L", "mouthStretch_R", "mouthUpperUp_L", "mouthUpperUp_R", "noseSneer_L", "noseSneer_R",
+    "browDown_L",
+    "browDown_R",
+    "browInnerUp_L",
+    "browInnerUp_R",
+    "browOuterUp_L",
+    "browOuterUp_R",
+    "cheekPuff_L",
+    "cheekPuff_R",
+    "cheekSquint_L",
+    "cheekSquint_R",
+    "eyeBlink_L",
+    "eyeBlink_R",
+    "eyeSquint_L",
+    "eyeSquint_R",
+    "eyeWide_L",
+    "eyeWide_R",
+    "jawForward",
+    "jawLeft",
+    "jawOpen",
+    "jawRight",
+    "mouthClose",
+    "mouthDimple_L",
+    "mouthDimple_R",
+    "mouthFrown_L",
+    "mouthFrown_R",
+    "mouthFunnel",
+    "mouthLeft",
+    "mouthLowerDown_L",
+    "mouthLowerDown_R",
+    "mouthPress_L",
+    "mouthPress_R",
+    "mouthPucker",
+    "mouthRight",
+    "mouthRollLower",
+    "mouthRollUpper",
+    "mouthShrugLower",
+    "mouthShrugUpper",
+    "mouthSmile_L",
+    "mouthSmile_R",
+    "mouthStretch_L",
+    "mouthStretch_R",
+    "mouthUpperUp_L",
+    "mouthUpperUp_R",
+    "noseSneer_L",
+    "noseSneer_R",
 )
 ANGLES = ("gazeYaw", "gazePitch", "yaw", "pitch", "roll")
-CONTROLS = SHAPES + ("tongueUp",) + ANGLES
+CONTROLS = (*SHAPES, "tongueUp", *ANGLES)
 INDEX = {name: i for i, name in enumerate(CONTROLS)}
 RANGES = np.array([(0.0, 1.0)] * (len(SHAPES) + 1) + [(-30, 30), (-20, 20), (-16, 16), (-10, 10), (-8, 8)], np.float32)
 
-IDENTITY = {0: 0.9, 3: -0.7, 5: 0.8}      # identity mode -> sigma: younger, softer, slim neck
-EYE_CENTRE = np.array([3.16, 3.6135, 8.06])   # left eye of the mean face; the right one is mirrored
-IRIS_RADIUS, PUPIL_RADIUS, EYE_RADIUS = 0.70, 0.27, 1.412   # of the local eyeball, before ``Rig.eye_scale``
-TOE_IN = 1.7                              # degrees each eye turns inwards at gaze 0
-LID_YAW, LID_PITCH = 30.0, 24.0           # degrees of gaze at which the lid shapes reach weight 1
-TONGUE_UP = (1.6, 0.95)                   # rise and advance of the tongue tip at tongueUp 1
-TONGUE_LIFT = (1.9, 0.9)                  # rise and advance of the tongue body at jawOpen 1 (else the mouth is a void)
+IDENTITY = {0: 0.9, 3: -0.7, 5: 0.8}  # identity mode -> sigma: younger, softer, slim neck
+EYE_CENTRE = np.array([3.16, 3.6135, 8.06])  # left eye of the mean face; the right one is mirrored
+IRIS_RADIUS, PUPIL_RADIUS, EYE_RADIUS = 0.70, 0.27, 1.412  # of the local eyeball, before ``Rig.eye_scale``
+TOE_IN = 1.7  # degrees each eye turns inwards at gaze 0
+LID_YAW, LID_PITCH = 30.0, 24.0  # degrees of gaze at which the lid shapes reach weight 1
+TONGUE_UP = (1.6, 0.95)  # rise and advance of the tongue tip at tongueUp 1
+TONGUE_LIFT = (1.9, 0.9)  # rise and advance of the tongue body at jawOpen 1 (else the mouth is a void)
 HEAD_PIVOT = np.array([0.0, -3.5, -0.5])
-NECK = (-12.5, -7.5)                      # rest heights between which head rotation fades in
+NECK = (-12.5, -7.5)  # rest heights between which head rotation fades in
 
 CAMERA_DISTANCE, CAMERA_CENTRE, CAMERA_RISE, FRAME_HEIGHT = 105.0, 0.3, 1.5, 33.5
-CAMERA_FOCUS = CAMERA_DISTANCE - 7.0      # distance at which FRAME_HEIGHT is measured
+CAMERA_FOCUS = CAMERA_DISTANCE - 7.0  # distance at which FRAME_HEIGHT is measured
 
-NO_VERTEX = 65535                         # fourth index of a triangle in ``faces`` and ``face_uvs``
+NO_VERTEX = 65535  # fourth index of a triangle in ``faces`` and ``face_uvs``
 
 # vertex ranges of the mesh
 FACE, SKIN, GUMS, TEETH = slice(0, 9409), slice(0, 14062), slice(14062, 17039), slice(17039, 21451)
@@ -64,14 +97,14 @@ LACRIMAL = slice(24591, 24999)
 def smoothstep(a: float, b: float, x: np.ndarray) -> np.ndarray:
     """0 at a, 1 at b (either order), smooth in between."""
     t = np.clip((x - a) / (b - a), 0, 1)
-    return t * t * (3 - 2 * t)
+    return np.asarray(t * t * (3 - 2 * t))
 
 
 def vector(weights: Mapping[str, float] | None = None, **more: float) -> np.ndarray:
     """Control vector (51,) from names; a name without _L/_R sets both sides (``mouthSmile=.3``)."""
     v = np.zeros(len(CONTROLS), np.float32)
     for name, value in {**(weights or {}), **more}.items():
-        for n in ((name,) if name in INDEX else (name + "_L", name + "_R")):
+        for n in (name,) if name in INDEX else (name + "_L", name + "_R"):
             v[INDEX[n]] = value
     return v
 
@@ -82,7 +115,7 @@ def euler(yaw: float, pitch: float, roll: float = 0.0) -> np.ndarray:
     ry = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
     rx = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
     rz = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
-    return rz @ rx @ ry
+    return np.asarray(rz @ rx @ ry)
 
 
 def rotate(points: np.ndarray, weight: np.ndarray | float, yaw: float, pitch: float, roll: float) -> np.ndarray:
@@ -95,7 +128,7 @@ def rotate(points: np.ndarray, weight: np.ndarray | float, yaw: float, pitch: fl
     axis /= np.linalg.norm(axis)
     q = points - HEAD_PIVOT
     t = np.broadcast_to(np.asarray(weight, float) * angle, (len(q),))[:, None]
-    return HEAD_PIVOT + q * np.cos(t) + np.cross(axis, q) * np.sin(t) + axis * ((q @ axis)[:, None] * (1 - np.cos(t)))
+    return np.asarray(HEAD_PIVOT + q * np.cos(t) + np.cross(axis, q) * np.sin(t) + axis * ((q @ axis)[:, None] * (1 - np.cos(t))))
 
 
 def project(points: np.ndarray, size: int = 512) -> tuple[np.ndarray, np.ndarray]:
@@ -118,9 +151,9 @@ class Pose:
 
     vertices: np.ndarray
     unturned: np.ndarray
-    head: tuple[float, float, float]      # yaw, pitch, roll in degrees
-    gaze: tuple[float, float]             # yaw, pitch in degrees, relative to the head
-    blink: tuple[float, float]            # left, right, 0..1
+    head: tuple[float, float, float]  # yaw, pitch, roll in degrees
+    gaze: tuple[float, float]  # yaw, pitch in degrees, relative to the head
+    blink: tuple[float, float]  # left, right, 0..1
 
 
 class Rig:
@@ -128,19 +161,20 @@ class Rig:
 
     def __init__(self, path: str) -> None:
         z = np.load(path)
-        self.rest = z["neutral"].astype(float)                       # (26719, 3) mean face
+        self.rest = z["neutral"].astype(float)  # (26719, 3) mean face
         self.faces, self.face_uvs, self.uvs = z["faces"].astype(int), z["face_uvs"].astype(int), z["uvs"].astype(float)
         self.face_material = z["face_material"]
         self.material_names = [str(n) for n in z["material_names"]]
         self.landmarks = z["landmarks68"].astype(int)
         offsets, indices, deltas = z["expr_offsets"], z["expr_indices"].astype(int), z["expr_deltas"].astype(float)
-        self.shapes = {str(n): (indices[offsets[i]:offsets[i + 1]], deltas[offsets[i]:offsets[i + 1]])
-                       for i, n in enumerate(z["expr_names"])}
+        self.shapes = {
+            str(n): (indices[offsets[i] : offsets[i + 1]], deltas[offsets[i] : offsets[i + 1]]) for i, n in enumerate(z["expr_names"])
+        }
         modes = z["identity_deltas"].astype(float)
-        self.base = self.rest + sum(s * modes[k] for k, s in IDENTITY.items())   # identity, no expression
+        self.base = self.rest + sum(s * modes[k] for k, s in IDENTITY.items())  # identity, no expression
         self.head_weight = smoothstep(*NECK, self.rest[:, 1])
         balls = slice(21451, 22221), slice(23021, 23791)
-        self.eyes = [EYE_CENTRE * m + (self.base[s] - self.rest[s]).mean(0) for s, m in zip(balls, ([1, 1, 1], [-1, 1, 1]))]
+        self.eyes = [EYE_CENTRE * m + (self.base[s] - self.rest[s]).mean(0) for s, m in zip(balls, ([1, 1, 1], [-1, 1, 1]), strict=True)]
         self.eye_scale = float(np.mean([np.ptp(self.base[s], axis=0) / np.ptp(self.rest[s], axis=0) for s in balls]))
         self.nose = self.base[self.landmarks[33]] * [0, 1, 1] + [0, 1.2, 0]
         self.tongue = self._tongue()
@@ -185,11 +219,11 @@ class Rig:
         q = p - self.nose
         shift += (-0.07 * (1 - smoothstep(1.2, 3.8, np.sqrt((q**2).sum(1)))))[:, None] * q * [1.2, 0.7, 0.7]
         shift[:, 0] -= 0.06 * smoothstep(1, -6, p[:, 1]) * smoothstep(-13, -8, p[:, 1]) * p[:, 0]
-        return p + shift
+        return np.asarray(p + shift)
 
     def pose(self, controls: np.ndarray) -> Pose:
         """Pose the whole mesh for a control vector (51,)."""
-        c = dict(zip(CONTROLS, np.asarray(controls, float)))
+        c = dict(zip(CONTROLS, np.asarray(controls, float), strict=True))
         gaze_yaw, gaze_pitch = c["gazeYaw"], c["gazePitch"]
         weights = {n: c[n] for n in SHAPES}
         for side, out in (("L", 1), ("R", -1)):
@@ -204,7 +238,7 @@ class Rig:
             if w:
                 index, delta = self.shapes[name]
                 v[index] += w * delta
-        room = smoothstep(0.0, 0.15, c["jawOpen"])                   # closed jaws keep the tongue behind the teeth
+        room = smoothstep(0.0, 0.15, c["jawOpen"])  # closed jaws keep the tongue behind the teeth
         v[self.tongue] += c["tongueUp"] * self.tongue_up * [1, 0.45 + 0.55 * room, room] + c["jawOpen"] * self.tongue_lift
         v = self.warp(v)
         head = (c["yaw"], c["pitch"], c["roll"])
@@ -228,31 +262,8 @@ class Rig:
         """Mouth, left eye and right eye boxes in pixels, (3, 4) float32 as x0, y0, x1, y1."""
         mouth = project(pose.vertices[self.landmarks[48:68]], size)[0]
         scale = size / 512
-        out = [np.r_[mouth.min(0) - [14 * scale, 12 * scale], mouth.max(0) + [14 * scale, 14 * scale]]]
+        out = [np.r_[mouth.min(0) - [14 * scale, 12 * scale], mouth.max(0) + 14 * scale]]
         for side in (0, 1):
             c = project(self.eye_points(np.zeros((1, 3)), side, pose), size)[0][0]
-            out.append(np.r_[c - [40 * scale, 32 * scale], c + [40 * scale, 26 * scale]])
+            out.append(np.r_[c - [40 * scale, 32 * scale], c + np.array([40, 26]) * scale])
         return np.array(out, np.float32)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("rig")
-    parser.add_argument("--check", metavar="CONTROLS.npz")
-    args = parser.parse_args()
-    rig = Rig(args.rig)
-    if args.check:
-        z = np.load(args.check)
-        if [str(n) for n in z["names"]] != list(CONTROLS):
-            raise SystemExit("the control names differ")
-        pick = np.linspace(0, len(z["values"]) - 1, min(64, len(z["values"]))).astype(int)
-        error = max(np.abs(rig.landmarks68(rig.pose(z["values"][i])) - z["landmarks"][i]).max() for i in pick)
-        print(f"{len(pick)} frames, largest landmark error {error:.4f} px")
-        return
-    for name, (low, high) in zip(CONTROLS, RANGES):
-        print(f"{name:18s} {low:6.1f} {high:6.1f}")
-    print(rig.landmarks68(rig.pose(vector())).round(1).tolist())
-
-
-if __name__ == "__main__":
-    main()

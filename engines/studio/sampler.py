@@ -11,6 +11,7 @@
 
 Units are those of ``rig``: weights 0..1, angles in degrees.
 """
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -36,19 +37,20 @@ VISEMES = {
     "oh": vector(jawOpen=0.35, mouthFunnel=0.45, mouthPucker=0.35),
     "ou": vector(mouthPucker=0.80, mouthFunnel=0.30, jawOpen=0.12),
 }
-IDLE = vector(mouthSmile=0.26, mouthDimple=0.06, mouthShrugLower=0.1, browInnerUp=0.16, browOuterUp=0.06, cheekSquint=0.12,
-              eyeSquint=0.06)       # friendly; the little shrug closes the lips, which the rest shape leaves 1 px apart
+IDLE = vector(
+    mouthSmile=0.26, mouthDimple=0.06, mouthShrugLower=0.1, browInnerUp=0.16, browOuterUp=0.06, cheekSquint=0.12, eyeSquint=0.06
+)  # friendly; the little shrug closes the lips, which the rest shape leaves 1 px apart
 EMOTIONS = (
-    vector(mouthSmile=0.8, cheekSquint=0.55, eyeSquint=0.25, mouthDimple=0.2, mouthUpperUp=0.2),            # joy
-    vector(mouthSmile=0.45, cheekSquint=0.25, browInnerUp=0.2, browOuterUp=0.15),                           # friendly
-    vector(browInnerUp=0.8, browOuterUp=0.8, eyeWide=0.6, jawOpen=0.15),                                    # surprise
-    vector(browInnerUp=0.8, mouthFrown=0.45, mouthShrugLower=0.25, eyeSquint=0.15),                         # sorry
-    vector(browDown=0.6, eyeSquint=0.3, mouthPress=0.25),                                                   # stern
-    vector(browDown_L=0.5, browOuterUp_R=0.8, browInnerUp_R=0.3, mouthSmile_R=0.25),                        # sceptical
-    vector(browOuterUp_L=0.8, browDown_R=0.4, mouthLeft=0.3, eyeSquint_R=0.25),                             # thinking
-    vector(noseSneer=0.6, browDown=0.35, mouthUpperUp=0.3),                                                 # disgust
-    vector(mouthPress=0.5, mouthShrugUpper=0.3, mouthShrugLower=0.4, browInnerUp=0.4, mouthDimple=0.3),     # shrug
-    vector(cheekPuff=0.6, browInnerUp=0.3, mouthPucker=0.2),                                                # puff
+    vector(mouthSmile=0.8, cheekSquint=0.55, eyeSquint=0.25, mouthDimple=0.2, mouthUpperUp=0.2),  # joy
+    vector(mouthSmile=0.45, cheekSquint=0.25, browInnerUp=0.2, browOuterUp=0.15),  # friendly
+    vector(browInnerUp=0.8, browOuterUp=0.8, eyeWide=0.6, jawOpen=0.15),  # surprise
+    vector(browInnerUp=0.8, mouthFrown=0.45, mouthShrugLower=0.25, eyeSquint=0.15),  # sorry
+    vector(browDown=0.6, eyeSquint=0.3, mouthPress=0.25),  # stern
+    vector(browDown_L=0.5, browOuterUp_R=0.8, browInnerUp_R=0.3, mouthSmile_R=0.25),  # sceptical
+    vector(browOuterUp_L=0.8, browDown_R=0.4, mouthLeft=0.3, eyeSquint_R=0.25),  # thinking
+    vector(noseSneer=0.6, browDown=0.35, mouthUpperUp=0.3),  # disgust
+    vector(mouthPress=0.5, mouthShrugUpper=0.3, mouthShrugLower=0.4, browInnerUp=0.4, mouthDimple=0.3),  # shrug
+    vector(cheekPuff=0.6, browInnerUp=0.3, mouthPucker=0.2),  # puff
 )
 CATEGORIES = ("speech", "eyes", "emotion", "head", "extreme")
 SHARES = (0.35, 0.20, 0.10, 0.30, 0.05)
@@ -87,9 +89,19 @@ def _speech(rng: np.random.Generator, scale: float = 1.0) -> np.ndarray:
     v[busy] *= rng.uniform(0.75, 1.25, len(busy))
     if rng.random() < 0.7:
         _smile(rng, v, 0.75)
-    for p, top, name in ((0.10, 0.4, "mouthFrown"), (0.10, 0.4, "mouthShrugLower"), (0.10, 0.3, "mouthShrugUpper"),
-                         (0.05, 0.4, "mouthLeft"), (0.05, 0.4, "mouthRight"), (0.04, 0.4, "jawLeft"), (0.04, 0.4, "jawRight"),
-                         (0.06, 0.4, "jawForward"), (0.15, 0.3, "mouthDimple"), (0.10, 0.3, "mouthPress"), (0.06, 0.4, "tongueUp")):
+    for p, top, name in (
+        (0.10, 0.4, "mouthFrown"),
+        (0.10, 0.4, "mouthShrugLower"),
+        (0.10, 0.3, "mouthShrugUpper"),
+        (0.05, 0.4, "mouthLeft"),
+        (0.05, 0.4, "mouthRight"),
+        (0.04, 0.4, "jawLeft"),
+        (0.04, 0.4, "jawRight"),
+        (0.06, 0.4, "jawForward"),
+        (0.15, 0.3, "mouthDimple"),
+        (0.10, 0.3, "mouthPress"),
+        (0.06, 0.4, "tongueUp"),
+    ):
         if rng.random() < p:
             _add(v, top * rng.random(), name)
     if rng.random() < 0.08:
@@ -99,8 +111,14 @@ def _speech(rng: np.random.Generator, scale: float = 1.0) -> np.ndarray:
 
 def _upper(rng: np.random.Generator, v: np.ndarray, blink: float = 0.12, gaze: float = 5.0) -> None:
     """Brows, a possible blink and a little gaze."""
-    for p, top, name in ((0.35, 0.5, "browInnerUp"), (0.3, 0.5, "browOuterUp"), (0.15, 0.5, "browDown"),
-                         (0.12, 0.4, "eyeWide"), (0.15, 0.4, "eyeSquint"), (0.05, 0.4, "noseSneer")):
+    for p, top, name in (
+        (0.35, 0.5, "browInnerUp"),
+        (0.3, 0.5, "browOuterUp"),
+        (0.15, 0.5, "browDown"),
+        (0.12, 0.4, "eyeWide"),
+        (0.15, 0.4, "eyeSquint"),
+        (0.05, 0.4, "noseSneer"),
+    ):
         if rng.random() < p:
             _add(v, top * rng.random(), name, rng.normal(0, 0.03))
     if rng.random() < blink:
@@ -112,7 +130,7 @@ def _nod(rng: np.random.Generator, v: np.ndarray, sd: float = 1.5) -> None:
     v[INDEX["yaw"]], v[INDEX["pitch"]], v[INDEX["roll"]] = rng.normal(0, [sd, 0.8 * sd, 0.6 * sd])
 
 
-def _make(kind: str, k: int, rng: np.random.Generator) -> np.ndarray:
+def _make(kind: str, k: int, rng: np.random.Generator) -> np.ndarray:  # noqa: C901 - one branch per category
     if kind == "speech":
         v = _speech(rng)
         _upper(rng, v)
@@ -121,8 +139,12 @@ def _make(kind: str, k: int, rng: np.random.Generator) -> np.ndarray:
         v = _speech(rng, 0.5) if rng.random() < 0.4 else IDLE * rng.uniform(0, 1.4)
         _upper(rng, v, blink=0.0, gaze=0.0)
         if k % 5 < 2:
-            _add(v, np.clip((0, 0.25, 0.5, 0.75, 1)[k // 5 % 5] + rng.normal(0, 0.06), 0, 1), "eyeBlink",
-                 rng.normal(0, 0.03) if rng.random() < 0.5 else 0.0)
+            _add(
+                v,
+                np.clip((0, 0.25, 0.5, 0.75, 1)[k // 5 % 5] + rng.normal(0, 0.06), 0, 1),
+                "eyeBlink",
+                rng.normal(0, 0.03) if rng.random() < 0.5 else 0.0,
+            )
         elif rng.random() < 0.15:
             _add(v, rng.random(), "eyeBlink")
         cell = rng.integers(35) if k % 5 < 2 else k // 5 % 35
@@ -165,7 +187,7 @@ def plan(count: int, seed: int, test_every: int = 20) -> Plan:
     sizes = np.floor(np.array(SHARES) * count).astype(int)
     sizes[0] += count - sizes.sum()
     rows, kinds = [], []
-    for c, (kind, size) in enumerate(zip(CATEGORIES, sizes)):
+    for c, (kind, size) in enumerate(zip(CATEGORIES, sizes, strict=True)):
         for k in rng.permutation(size):
             v = _make(kind, int(k), rng)
             lo, hi = RANGES.T
@@ -174,13 +196,8 @@ def plan(count: int, seed: int, test_every: int = 20) -> Plan:
             rows.append(np.clip(v, lo, hi))
             kinds.append(c)
     order = rng.permutation(count)
-    return Plan(np.array(rows, np.float32)[order], np.array(kinds, np.uint8)[order],
-                np.arange(count) % test_every == 0 if test_every else np.ones(count, bool))
-
-
-if __name__ == "__main__":
-    p = plan(3000, 7)
-    for c, name in enumerate(CATEGORIES):
-        print(f"{name:8s} {np.sum(p.category == c):5d}  in the first 300: {np.sum(p.category[:300] == c)}")
-    for name, lo, mean, hi in zip(CONTROLS, p.controls.min(0), p.controls.mean(0), p.controls.max(0)):
-        print(f"{name:18s} {lo:7.2f} {mean:7.3f} {hi:7.2f}")
+    return Plan(
+        np.array(rows, np.float32)[order],
+        np.array(kinds, np.uint8)[order],
+        np.arange(count) % test_every == 0 if test_every else np.ones(count, bool),
+    )

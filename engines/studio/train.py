@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from engines.studio import dataset
 from engines.studio.geometry import Geometry, fit, patch_mask
@@ -28,7 +28,7 @@ from engines.studio.rig import Rig
 
 __all__ = ["Face", "load_checkpoint", "train"]
 
-WINDOW, BATCH, BODY_BATCH, FLOW_BATCH = 224, 8, 3, 24
+WINDOW, BATCH, BODY_BATCH, FLOW_BATCH = 224, 8, 4, 24
 RATE, PLATE_RATE, EMA = 1.5e-3, 4e-3, 0.998
 SAVE_EVERY_S = 120.0
 
@@ -52,7 +52,7 @@ class _FlowLabels:
         self.canon = torch.tensor(flow["canon"][keep].astype(np.float32))
         pick = np.flatnonzero(z["split"] == 0)  # poses of test frames stay unseen, labels too
         self.offsets = torch.tensor(flow["offsets"][pick][:, keep].astype(np.float16))
-        seen = np.unpackbits(flow["visible"][pick], axis=1)[:, : len(keep)][:, keep]
+        seen = np.unpackbits(flow["visible"][pick].astype(np.uint8), axis=1)[:, : len(keep)][:, keep]
         self.seen = torch.tensor(seen.astype(np.bool_))
         self.controls = torch.tensor(z["values"][pick].astype(np.float32))
 
@@ -65,14 +65,16 @@ class _FlowLabels:
 
 def _sample(field: Tensor, pixels: Tensor) -> Tensor:
     """Values of ``field`` (b, c, h, w), which spans the frame, at frame pixels (b, m, n, 2): (b, c, m, n)."""
-    return F.grid_sample(field, pixels * (2 / FRAME) - 1, mode="bilinear", padding_mode="border", align_corners=False)
+    return functional.grid_sample(field, pixels * (2 / FRAME) - 1, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def _flow_loss(net: VisavisFace, labels: _FlowLabels, rng: np.random.Generator, count: int) -> Tensor:
     controls, at, wanted, weight = labels.draw(rng, count)
     flow = net.warp(net.controls(controls))
-    error = F.smooth_l1_loss(_sample(flow, at[:, None])[:, :, 0].transpose(1, 2), wanted, reduction="none", beta=0.5).sum(-1)
-    bend = (flow[..., 2:] - 2 * flow[..., 1:-1] + flow[..., :-2]).abs().mean() + (flow[:, :, 2:] - 2 * flow[:, :, 1:-1] + flow[:, :, :-2]).abs().mean()
+    error = functional.smooth_l1_loss(_sample(flow, at[:, None])[:, :, 0].transpose(1, 2), wanted, reduction="none", beta=0.5).sum(-1)
+    bend = (flow[..., 2:] - 2 * flow[..., 1:-1] + flow[..., :-2]).abs().mean() + (
+        flow[:, :, 2:] - 2 * flow[:, :, 1:-1] + flow[:, :, :-2]
+    ).abs().mean()
     return (error * weight).sum() / weight.sum() + 0.5 * bend
 
 
@@ -82,7 +84,7 @@ def _picture_loss(made: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
     w = weight.expand_as(d[:, :1])
     loss = (d.abs() * w).mean()
     loss = loss + ((d[..., 1:] - d[..., :-1]).abs() * w[..., 1:]).mean() + ((d[..., 1:, :] - d[..., :-1, :]).abs() * w[..., 1:, :]).mean()
-    return loss + (F.avg_pool2d(d, 4).abs() * F.avg_pool2d(w, 4)).mean()
+    return loss + (functional.avg_pool2d(d, 4).abs() * functional.avg_pool2d(w, 4)).mean()
 
 
 def _body_loss(net: VisavisFace, plate: Tensor, frames: dataset.Frames, weight: Tensor, rng: np.random.Generator) -> Tensor:
@@ -92,16 +94,18 @@ def _body_loss(net: VisavisFace, plate: Tensor, frames: dataset.Frames, weight: 
     with torch.autocast("cpu", torch.bfloat16):
         residual = net.body(x)
     corner = rng.integers(0, FRAME - WINDOW + 1, (BODY_BATCH, 2))
-    wanted = np.stack([frames.rgba[k, y : y + WINDOW, x0 : x0 + WINDOW] for k, (x0, y) in zip(i, corner)])
+    wanted = np.stack([frames.rgba[k, y : y + WINDOW, x0 : x0 + WINDOW] for k, (x0, y) in zip(i, corner, strict=True)])
     w = torch.stack([weight[y : y + WINDOW, x0 : x0 + WINDOW] for x0, y in corner])[:, None]
     span = torch.arange(WINDOW) + 0.5
     grid = torch.stack(torch.meshgrid(span, span, indexing="xy"), -1) + torch.from_numpy(corner)[:, None, None].float()
     source = grid + _sample(flow, grid).permute(0, 2, 3, 1)
     made = _sample(plate.expand(BODY_BATCH, -1, -1, -1), source) + _sample(residual.float(), grid)
-    return _picture_loss(made, torch.from_numpy(wanted).permute(0, 3, 1, 2).float() / 255, w) + 0.02 * residual.float().abs().mean()
+    return _picture_loss(made, torch.from_numpy(wanted).permute(0, 3, 1, 2).float() / 255, w)
 
 
-def _patch_loss(net: VisavisFace, frames: dataset.Frames, weights: tuple[Tensor, Tensor], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def _patch_loss(
+    net: VisavisFace, frames: dataset.Frames, weights: tuple[Tensor, Tensor], rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
     i = rng.integers(0, len(frames.index), BATCH)
     x = net.controls(torch.from_numpy(frames.controls[i]))
     with torch.autocast("cpu", torch.bfloat16):
@@ -148,7 +152,7 @@ class _Run:
         torch.manual_seed(seed)
         self.rng = np.random.default_rng(seed)
         self.geometry = geometry
-        self.net = VisavisFace(geometry).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net = VisavisFace(geometry).to(memory_format=torch.channels_last)
         with torch.no_grad():  # the decoders learn the change against the mean patch
             self.net.mouth_mean.copy_(torch.from_numpy(frames.mouth.mean(0, dtype=np.float32)).permute(2, 0, 1)[None] / 255)
             self.net.eye_mean.copy_(torch.from_numpy(frames.eyes.mean(0, dtype=np.float32)).permute(0, 3, 1, 2) / 255)
@@ -157,14 +161,23 @@ class _Run:
         self.ema, self.ema_plate = copy.deepcopy(self.net), plate.clone()
         self.optimizer = torch.optim.AdamW(
             [{"params": list(self.net.parameters()), "scale": RATE}, {"params": [self.plate], "scale": PLATE_RATE}],
-            lr=RATE, betas=(0.9, 0.98), weight_decay=1e-3)
+            lr=RATE,
+            betas=(0.9, 0.98),
+            weight_decay=1e-3,
+        )
         self.step, self.elapsed = 0, 0.0
 
     def save(self, path: Path) -> None:
         state = {
-            "net": self.net.state_dict(), "plate": self.plate.data, "ema": self.ema.state_dict(), "ema_plate": self.ema_plate,
-            "optimizer": self.optimizer.state_dict(), "step": self.step, "elapsed": self.elapsed,
-            "places": torch.from_numpy(self.geometry.places), "iris": torch.from_numpy(self.geometry.iris),
+            "net": self.net.state_dict(),
+            "plate": self.plate.data,
+            "ema": self.ema.state_dict(),
+            "ema_plate": self.ema_plate,
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "elapsed": self.elapsed,
+            "places": torch.from_numpy(self.geometry.places),
+            "iris": torch.from_numpy(self.geometry.iris),
             "rng": json.dumps(self.rng.bit_generator.state),
         }
         torch.save(state, path.with_suffix(".part"))
@@ -194,13 +207,22 @@ class _Run:
         self.step += 1
         keep = min(EMA, self.step / (self.step + 20))
         with torch.no_grad():
-            for mean, now in zip(self.ema.parameters(), self.net.parameters()):
+            for mean, now in zip(self.ema.parameters(), self.net.parameters(), strict=True):
                 mean.lerp_(now, 1 - keep)
             self.ema_plate.lerp_(self.plate.data, 1 - keep)
 
 
-def train(data: Path, out: Path, *, minutes: float, seed: int = 7, size: int = FRAME, resume: bool = False,
-          log: Callable[[str], None] | None = None, clock: Callable[[], float] = time.monotonic) -> Path:
+def train(
+    data: Path,
+    out: Path,
+    *,
+    minutes: float,
+    seed: int = 7,
+    size: int = FRAME,
+    resume: bool = False,
+    log: Callable[[str], None] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Path:
     """Train for ``minutes`` of wall time (earlier runs counted when resuming); returns the checkpoint's path.
 
     ``size`` is the frame size of the data and must be 512: one training serves all rungs. The learning rate follows the
@@ -235,7 +257,14 @@ def train(data: Path, out: Path, *, minutes: float, seed: int = 7, size: int = F
             mouth, eyes = _patch_loss(run.net, frames, weights, run.rng)
             run.advance(loss_flow * 0.03 + body + 2 * mouth + 2 * eyes, run.elapsed / budget, run.step - warm)
             if run.step % 100 == 0:
-                line = {"step": run.step, "s": round(run.elapsed), "flow": loss_flow.item(), "body": body.item(), "mouth": mouth.item(), "eyes": eyes.item()}
+                line = {
+                    "step": run.step,
+                    "s": round(run.elapsed),
+                    "flow": loss_flow.item(),
+                    "body": body.item(),
+                    "mouth": mouth.item(),
+                    "eyes": eyes.item(),
+                }
                 text = json.dumps({k: round(v, 5) for k, v in line.items()})
                 with (out / "train.jsonl").open("a") as f:
                     f.write(text + "\n")

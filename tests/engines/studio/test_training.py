@@ -1,0 +1,157 @@
+"""Training, quantisation and evaluation on the real frames, a few seconds of each."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed (extra: studio)")
+
+from engines.renderer import load_pack, select  # noqa: E402 - after the skip
+from engines.studio import dataset  # noqa: E402
+from engines.studio.evaluate import card, evaluate, ssim_map  # noqa: E402
+from engines.studio.geometry import fit  # noqa: E402
+from engines.studio.network import VisavisFace  # noqa: E402
+from engines.studio.pack import pack  # noqa: E402
+from engines.studio.quantize import OUTPUTS, export_float, quantize_model  # noqa: E402
+from engines.studio.rig import RANGES, Rig  # noqa: E402
+from engines.studio.train import load_checkpoint, train  # noqa: E402
+
+pytestmark = pytest.mark.unit
+FRAMES = 12
+
+
+@pytest.fixture(scope="module")
+def data(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first frames of the rendered set, as a data folder of its own."""
+    source, folder = shared / "avatar", tmp_path_factory.mktemp("data")
+    (folder / "frames").mkdir()
+    (folder / "rig").symlink_to(source / "rig")
+    z = dict(np.load(source / "controls.npz"))
+    pick = np.flatnonzero(z["rendered"])[:FRAMES]
+    for i in pick:
+        (folder / "frames" / f"{i:05d}.webp").symlink_to(source / "frames" / f"{i:05d}.webp")
+    z["rendered"] = np.isin(np.arange(len(z["rendered"])), pick)
+    np.savez(folder / "controls.npz", **z)
+    (folder / "flow.npz").symlink_to(source / "flow.npz")
+    return folder
+
+
+def _ticks(step: float) -> Iterator[float]:
+    now = 0.0
+    while True:
+        yield now
+        now += step
+
+
+@pytest.fixture(scope="module")
+def checkpoint(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training of two dozen steps by a clock that runs fast."""
+    ticks = _ticks(0.1)
+    return train(data, tmp_path_factory.mktemp("run"), minutes=2.5 / 60, seed=3, clock=lambda: next(ticks))
+
+
+def test_training_learns_the_pose_and_keeps_its_averages(checkpoint: Path) -> None:
+    """After a few steps the checkpoint loads, its plate is a picture and the mean patches are faces."""
+    face = load_checkpoint(checkpoint)
+    assert face.plate.shape == (1, 4, 512, 512)
+    assert 0.2 < float(face.plate[0, 3].mean()) < 0.8
+    assert 0.1 < float(face.network.mouth_mean.detach().mean()) < 0.9
+
+
+def test_training_resumes_where_it_stopped(data: Path, checkpoint: Path, tmp_path: Path) -> None:
+    """A finished run does nothing more; a longer budget goes on from the step it reached."""
+    copy = tmp_path / "checkpoint.pt"
+    shutil.copyfile(checkpoint, copy)
+    before = torch.load(copy, weights_only=True)
+    ticks = _ticks(0.1)
+    train(data, tmp_path, minutes=(before["elapsed"] + 0.3) / 60, seed=3, resume=True, clock=lambda: next(ticks))
+    after = torch.load(copy, weights_only=True)
+    assert 0 < after["step"] - before["step"] <= 4
+
+
+def test_only_512_is_trained(data: Path, tmp_path: Path) -> None:
+    """Rungs are cut by the renderer: another size is refused in one line."""
+    with pytest.raises(dataset.StudioError, match="size 256"):
+        train(data, tmp_path, minutes=1, seed=1, size=256)
+
+
+def test_test_frames_stay_out_of_training(data: Path, shared: Path) -> None:
+    """Train and test frames share no index, and patches lie where the head is."""
+    geometry = fit(Rig(str(shared / "avatar" / "rig" / "ict_facekit_rig.npz")))
+    train_set, test_set = (dataset.load(data, geometry, test=t) for t in (False, True))
+    assert not set(train_set.index) & set(test_set.index)
+    assert len(train_set.index) + len(test_set.index) == FRAMES
+    for frames in (train_set, test_set):
+        lips = frames.mouth[:, 30:60, 50:94].astype(int)
+        assert (lips[..., 0] - lips[..., 1]).mean() > 25  # red
+    for values, where in zip(test_set.controls, test_set.boxes, strict=True):
+        place = dataset.place_of(geometry, values)[0]
+        centre = place[:, :2] @ [72, 44] + place[:, 2]
+        assert np.linalg.norm(centre - (where[0, :2] + where[0, 2:]) / 2) < 30
+
+
+def test_export_is_the_network(checkpoint: Path, data: Path) -> None:
+    """ONNX Runtime's float results equal torch's; the quantised graph is near and passes the checker."""
+    import onnxruntime as ort
+
+    network: VisavisFace = load_checkpoint(checkpoint).network
+    model = export_float(network)
+    controls = np.load(data / "controls.npz")["values"][:6].astype(np.float32)
+    with torch.no_grad():
+        wanted = [t.numpy() for t in network(torch.from_numpy(controls[:1]))]
+    made = ort.InferenceSession(model.SerializeToString()).run(OUTPUTS, {"controls": controls[:1]})
+    for a, b in zip(wanted, made, strict=True):
+        assert np.abs(a - b).max() < 1e-3 * max(1.0, np.abs(a).max())
+    int8 = quantize_model(model, controls)
+    onnx.checker.check_model(int8, full_check=True)
+    near = ort.InferenceSession(int8.SerializeToString()).run(OUTPUTS, {"controls": controls[:1]})
+    for name, a, b in zip(OUTPUTS, made, near, strict=True):
+        assert np.abs(a - b).max() < (0.6 if name == "flow" else 0.1 if name != "places" else 0.3), name
+
+
+def test_controls_are_clamped_inside_the_network(checkpoint: Path) -> None:
+    """A vector beyond its ranges draws what the end of the range draws."""
+    network = load_checkpoint(checkpoint).network
+    high = torch.from_numpy(RANGES[:, 1][None].copy())
+    with torch.no_grad():
+        for a, b in zip(network(high), network(high * 3), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_a_pack_is_made_and_evaluated(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    """From a checkpoint to a folder that loads and draws, with a card of measured figures."""
+    out = pack(checkpoint, data, tmp_path / "pack", name="trial", samples=12)
+    assert not (out / ".work").exists()
+    face = select(load_pack(out)).engine
+    frame = np.empty((384, 256), np.uint8)
+    face.draw(face.idle, frame, rung=2)
+    assert frame[:256].std() > 20
+    report = evaluate(out, data)
+    card(report, out)
+    assert report["frames"] == len([i for i in range(FRAMES) if i % 20 == 0])
+    assert 15 < report["all"]["whole"]["psnr_db"] < 45
+    assert "| all, mouth |" in (out / "card.md").read_text("utf-8")
+
+
+def test_ssim_is_one_for_equal_pictures_and_falls_with_noise() -> None:
+    """The measure behaves like the usual one."""
+    rng = np.random.default_rng(1)
+    a = cv2.GaussianBlur(rng.integers(0, 255, (64, 64), dtype=np.uint8), (0, 0), 3)
+    noisy = np.clip(a + rng.normal(0, 20, a.shape), 0, 255).astype(np.uint8)
+    assert ssim_map(a, a).mean() == pytest.approx(1)
+    assert ssim_map(a, noisy).mean() < 0.7
+
+
+def test_missing_data_is_named(tmp_path: Path) -> None:
+    """No checkpoint, no labels: one line with the path."""
+    with pytest.raises(dataset.StudioError, match=r"checkpoint\.pt: no checkpoint"):
+        load_checkpoint(tmp_path / "checkpoint.pt")
+    with pytest.raises(dataset.StudioError, match=r"controls\.npz: missing"):
+        dataset.labels(tmp_path)
