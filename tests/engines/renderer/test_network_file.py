@@ -1,0 +1,122 @@
+"""The shipped ONNX file: what TensorRT accepts, and the flavour that ONNX Runtime gets from it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from engines.renderer import AvatarPack
+from engines.renderer.onnx_runtime import OUTPUTS, network_session
+from engines.renderer.rewrite import unsigned_bytes, unsigned_model
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(scope="module")
+def model(pack: AvatarPack) -> onnx.ModelProto:
+    return onnx.load(str(pack.network))
+
+
+def _kinds(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(n.op_type for n in model.graph.node)
+
+
+def test_is_a_valid_opset_17_graph(model: onnx.ModelProto) -> None:
+    """The checker passes, the opset is one that both runtimes load, shapes are static."""
+    onnx.checker.check_model(model, full_check=True)
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 17)]
+    assert [i.name for i in model.graph.input] == ["controls"]
+    assert [o.name for o in model.graph.output] == OUTPUTS
+    for value in [*model.graph.input, *model.graph.output]:
+        assert all(d.dim_value > 0 for d in value.type.tensor_type.shape.dim)
+
+
+def test_quantisation_is_what_tensorrt_accepts(model: onnx.ModelProto) -> None:
+    """Activations int8 with zero point 0, weights int8 per output channel, bias float, on every convolution."""
+    values = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+    makers = {o: n for n in model.graph.node for o in n.output}
+    for node in model.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            zero = values[node.input[2]]
+            assert zero.dtype == np.int8
+            assert not zero.any()
+            assert (values[node.input[1]] > 0).all()
+    convolutions = [n for n in model.graph.node if n.op_type == "Conv"]
+    assert len(convolutions) > 15
+    for conv in convolutions:
+        assert makers[conv.input[0]].op_type == "DequantizeLinear"
+        weights = makers[conv.input[1]]
+        assert weights.op_type == "DequantizeLinear"
+        channels = values[weights.input[0]].shape[0]
+        assert values[weights.input[0]].dtype == np.int8
+        assert values[weights.input[1]].shape == (channels,)
+        assert [a.i for a in weights.attribute if a.name == "axis"] == [0]
+        assert values[conv.input[2]].dtype == np.float32
+    assert "GridSample" not in _kinds(model)  # the warp is outside: dear on a CPU
+
+
+def test_the_unsigned_flavour_keeps_weights_and_drops_relus(model: onnx.ModelProto) -> None:
+    """Every activation becomes uint8, weights are the same bytes, Relus before a pair vanish."""
+    made = unsigned_model(model)
+    onnx.checker.check_model(made, full_check=True)
+    before = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+    after = {i.name: numpy_helper.to_array(i) for i in made.graph.initializer}
+    for node in made.graph.node:
+        if node.op_type == "QuantizeLinear":
+            assert after[node.input[2]].dtype == np.uint8
+            assert int(after[node.input[2]]) in (0, 128)
+        if node.op_type == "Conv":
+            name = node.input[1].removesuffix("_dq") + "_q"
+            assert np.array_equal(before[name], after[name])
+    assert _kinds(made)["Conv"] == _kinds(model)["Conv"]
+    assert _kinds(made)["Relu"] < _kinds(model)["Relu"] - 10
+
+
+def test_both_flavours_draw_the_same(pack: AvatarPack) -> None:
+    """Signed and unsigned differ by rounding only: above 35 dB in the mouth, and the motion is float in both."""
+    signed, unsigned = network_session(pack.network.read_bytes(), 1), network_session(unsigned_bytes(pack.network), 1)
+    pose = pack.idle.copy()
+    pose[pack.controls.index("jawOpen")] = 0.5
+    a, b = (dict(zip(OUTPUTS, s.run(OUTPUTS, {"controls": pose[None]}), strict=True)) for s in (signed, unsigned))
+    for name, floor in (("mouth", 35.0), ("eyes", 35.0), ("residual", 35.0)):
+        assert a[name].std() > 1e-3  # a decoder whose Relus died is constant
+        assert -10 * np.log10(np.mean((a[name] - b[name]) ** 2)) > floor
+    assert np.abs(a["flow"] - b["flow"]).max() < 1e-3
+    assert np.abs(a["places"] - b["places"]).max() < 1e-3
+
+
+def test_the_rewrite_is_cached_by_content(pack: AvatarPack, tmp_path: Path) -> None:
+    """A second load reads the kept file; another network gets another file."""
+    first = unsigned_bytes(pack.network, tmp_path)
+    (kept,) = tmp_path.iterdir()
+    kept.write_bytes(b"kept")
+    assert unsigned_bytes(pack.network, tmp_path) == b"kept"
+    other = tmp_path / "other.onnx"
+    changed = onnx.load(str(pack.network))
+    changed.producer_name = "another"
+    other.write_bytes(changed.SerializeToString())
+    assert unsigned_bytes(other, tmp_path) != b"kept"
+    assert len(first) > 1e6
+
+
+def test_tensorrt_rtx_compiles_it_without_a_gpu(pack: AvatarPack) -> None:
+    """Parsed and built ahead of time for RTX 30, 40 and 50: the gate for the TensorRT side of the scheme."""
+    trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (pip install tensorrt-rtx-cu13)", exc_type=ImportError)
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(0)
+    parser = trt.OnnxParser(network, logger)
+    assert parser.parse(pack.network.read_bytes()), [str(parser.get_error(k)) for k in range(parser.num_errors)]
+    config = builder.create_builder_config()
+    targets = (trt.ComputeCapability.SM86, trt.ComputeCapability.SM89, trt.ComputeCapability.SM120)
+    config.num_compute_capabilities = len(targets)
+    for k, target in enumerate(targets):
+        config.set_compute_capability(target, k)
+    engine = builder.build_serialized_network(network, config)
+    assert engine is not None
+    assert engine.nbytes > 100_000
