@@ -56,6 +56,7 @@ def rehearse(
     out.mkdir(parents=True, exist_ok=True)
     pixels = out / "frames"
     shutil.rmtree(pixels, ignore_errors=True)
+    (out / "timeline.jsonl").unlink(missing_ok=True)
     run = _Run(scenario, out, pixels, record=record, data=data, config=config)
     run.play(plan, say)
     say("measuring …")

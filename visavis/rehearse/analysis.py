@@ -41,6 +41,7 @@ class Utterance(msgspec.Struct):
     end: int
     likeness: float
     timed_out: str = ""
+    expect: str = ""
 
 
 class Answer(msgspec.Struct):
@@ -57,6 +58,7 @@ class Answer(msgspec.Struct):
     filler: int  # room samples of fillers at its beginning
     voice: Samples  # as synthesised, at RATE
     pieces: list[tuple[int, int]]
+    text: str = ""
 
     def origin(self, at: float) -> int:
         """The room sample of voice[0], as the piece at voice sample `at` has it."""
@@ -96,6 +98,8 @@ class Turn(msgspec.Struct):
     stopped_s: float | None = None
     false_cutoff: bool = False
     false_stop: bool = False
+    reply: str = ""
+    as_expected: bool | None = None
     missed: bool = False  # a real interruption that did not stop the reply
     note: str = ""
 
@@ -113,7 +117,7 @@ def place_utterances(spoken: Sequence[Spoken], left: Samples, start_ns: int, los
         if likeness < _ALIKE:
             lost.append(f"{clip.verb} {clip.text!r}: not found in room.wav (likeness {likeness:.2f})")
             place, likeness = about, 0.0
-        found.append(Utterance(clip.verb, clip.source, clip.text, place + begin, place + end, likeness, clip.timed_out))
+        found.append(Utterance(clip.verb, clip.source, clip.text, place + begin, place + end, likeness, clip.timed_out, clip.expect))
     return found
 
 
@@ -158,7 +162,16 @@ def _place(
         return None
     filler = sum(len(pcm) for speech, pcm in clauses if (turn, speech.seq) in fillers)
     begin = _begin(right, pieces[0][1] + first)
-    return Answer(turn, begin, pieces[-1][1] + last, ring_start, round(filler * RATE / VOICE_RATE), known, pieces)
+    return Answer(
+        turn,
+        begin,
+        pieces[-1][1] + last,
+        ring_start,
+        round(filler * RATE / VOICE_RATE),
+        known,
+        pieces,
+        " ".join(speech.text for speech, _ in clauses),
+    )
 
 
 def _pieces(known: Samples, first: int, last: int, right: Samples, about: int) -> list[tuple[int, int]]:
@@ -255,7 +268,9 @@ def _judge_answer(turn: Turn, utterance: Utterance, over: Answer | None, answers
         turn.note = turn.note or "no reply found in room.wav"
         return
     reply = later[0]
-    turn.answer, turn.dropouts_ms = reply.turn, reply.lag_ms
+    turn.answer, turn.dropouts_ms, turn.reply = reply.turn, reply.lag_ms, reply.text
+    if utterance.expect:
+        turn.as_expected = any(words.strip().lower() in reply.text.lower() for words in utterance.expect.split("|"))
     if reply.begin < utterance.end:
         turn.false_cutoff = True
         return

@@ -49,6 +49,7 @@ def build(
         "false_cutoffs": sum(t.false_cutoff for t in asked),
         "false_stops": sum(t.false_stop for t in overlays),
         "missed_interruptions": sum(t.missed for t in turns),
+        "unexpected": sum(t.as_expected is False for t in turns),
         "unanswered": sum(t.answer < 0 for t in asked),
         "fps": fps,
         "gap_ms": gaps,
@@ -62,6 +63,7 @@ def build(
             "interruption_ms": len(interruptions),
             "false_cutoffs": len(asked),
             "false_stops": len(overlays),
+            "unexpected": sum(t.as_expected is not None for t in turns),
             "fps": len(drawn),
             "gap_ms": gaps.n,
             "skew_ms": len(skews),
@@ -128,7 +130,13 @@ def rows(report: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
     for key in ("first_sound_ms", "duck_ms", "stop_ms", "interruption_ms", "gap_ms", "skew_ms"):
         q: measure.Quantiles = report[key]
         lines.append((key, str(q.n), show(q.p50), show(q.p95), show(q.p99)))
-    for key, of in (("false_cutoffs", "false_cutoffs"), ("false_stops", "false_stops"), ("missed_interruptions", "interruption_ms")):
+    for key, of in (
+        ("false_cutoffs", "false_cutoffs"),
+        ("false_stops", "false_stops"),
+        ("missed_interruptions", "interruption_ms"),
+        ("unanswered", "false_cutoffs"),
+        ("unexpected", "unexpected"),
+    ):
         lines.append((key, str(report["n"][of]), str(report[key]), "", ""))
     lines.append(("fps", str(report["n"]["fps"]), f"{report['fps']:.1f}", "", ""))
     lines.append(("pss_mb", str(report["n"]["pss_mb"]), f"{report['pss_mb']:.0f}", "", ""))

@@ -255,6 +255,8 @@ class Recorder:
             self._process.kill()
             self._process.wait()
         self._thread.join(2)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
         raw = b"".join(self._chunks)
         whole = np.frombuffer(raw[: len(raw) // (2 * _CHANNELS) * 2 * _CHANNELS], dtype=np.int16).reshape(-1, _CHANNELS)
         return whole[:, :2].astype(np.float32) / 32768.0
@@ -265,7 +267,7 @@ class Player:
 
     def __init__(self, room: Room, samples: Samples, sink: str = "visitor") -> None:
         self._process = subprocess.Popen(
-            ["pacat", "--playback", f"--device={sink}", "--raw", "--format=s16le", f"--rate={RATE}", "--channels=1", "--latency-msec=40"],
+            ["pacat", "--playback", f"--device={sink}", "--raw", "--format=s16le", f"--rate={RATE}", "--channels=1", "--latency-msec=1000"],
             env=room.env, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         _prefer(self._process)

@@ -7,6 +7,7 @@
     noise = "data/noise/kitchen/kitchen.flac"   # all along, at noise_db (dBFS)
     [[step]]
     say = "I would like a latte please" # or: play = a recording (relative to the scenario, or below --data)
+    expect = "small | medium"           # words that the reply must hold, alternatives separated by |
     then = "reply_ended"                # what to wait for after it; "reply_started", or "" for nothing
     [[step]]
     interrupt = "stop"                  # `at_s` into the reply or at the word `at_word` of it
@@ -71,6 +72,7 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at_word: str = ""
     from_s: Annotated[float, Meta(ge=0)] = 0.0  # cut of a recording
     length_s: Annotated[float, Meta(ge=0)] = 0.0  # 0: to its end
+    expect: str = ""  # words that the reply must hold, alternatives separated by |
     then: str | None = None
     timeout_s: Positive = 20.0
     source: str = ""  # where the sound comes from, for the count in the report

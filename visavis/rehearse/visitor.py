@@ -44,6 +44,7 @@ class Spoken(msgspec.Struct):
     clip: npt.NDArray[np.float32]
     started_ns: int
     timed_out: str = ""
+    expect: str = ""
 
 
 def cues(scenario: Scenario, data: Path | None, seed: int) -> list[Cue]:
@@ -145,7 +146,7 @@ class Visitor:
                 return
             before = msgspec.structs.replace(self._observer.view)
             player = Player(self._room, cue.sound)
-            self.spoken.append(Spoken(verb, cue.source, getattr(step, verb), cue.sound, player.started_ns))
+            self.spoken.append(Spoken(verb, cue.source, getattr(step, verb), cue.sound, player.started_ns, expect=step.expect))
             if not player.wait(len(cue.sound) / RATE + 5):
                 player.stop()
                 self._missed(cue, "the sound could not be played to its end")
