@@ -35,7 +35,8 @@ _NS = 1_000_000_000
 _TICK_S = 0.02
 _WATCH_S = 0.2
 _PING_NS = _NS
-_SILENT_PAGE_NS = 3 * _NS
+SILENT_PAGE_NS = 3 * _NS
+"""A page that says nothing for so long hangs: it is told to reload, and after as long again it is given up."""
 _INPUT_CHARS = 400
 _INPUTS = {kind.value for kind in m.InputKind} - {"page", "mic"}
 _MICROPHONE = ("on", "off", "denied", "unplugged")
@@ -137,7 +138,7 @@ class Stage:
         if now - self._pinged_ns >= _PING_NS or page.clock.rounds < 8:
             self._pinged_ns = now
             page.tell("ping", id=page.clock.ping(now), offset_ms=page.clock.offset_ns / 1e6)
-        if now - max(page.beat_ns, page.reloaded_ns) < _SILENT_PAGE_NS:
+        if now - max(page.beat_ns, page.reloaded_ns) < SILENT_PAGE_NS:
             return
         if page.reloaded_ns:
             self._counts["lost"] += 1

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kiosk import stage
 from runtime import messages as m
 from tests.support.kiosk import House, eventually
 
@@ -44,6 +45,12 @@ def converse(house: House, page: Any) -> None:
     house.heard("finished")
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Axe may hold a page's thread for seconds on a busy machine: the stage shall not take it for dead."""
+    monkeypatch.setattr(stage, "SILENT_PAGE_NS", 10**12)
+
+
 def show(house: House, page: Any, state: str) -> None:
     """Bring the page into one of its states."""
     if state != "attract":
@@ -58,6 +65,7 @@ def show(house: House, page: Any, state: str) -> None:
         page.click("#sw-contrast")
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("state", ["attract", "talk", "type", "display", "volume", "language", "contrast", "still there"])
 def test_axe_finds_nothing(house: House, page: Any, state: str) -> None:
     """WCAG 2.2 A and AA and best practice, in every state of the page."""
@@ -84,7 +92,7 @@ def test_everything_is_reached_by_tab_in_reading_order(house: House, page: Any) 
     """First what the conversation offers, then the controls from Stop to Start over; the focus can be seen."""
     converse(house, page)
     page.click("#notice-ok")
-    page.evaluate("document.activeElement.blur()")
+    page.evaluate("document.body.tabIndex = -1; document.body.focus()")
     reached = [name for name in walk(page) if name]
     wanted = ["Yes", "No", "stop", "type", "display", "volume", "language", "staff", "over"]
     assert [name for name in reached if name in wanted] == wanted

@@ -74,10 +74,10 @@ class House:
     """The nodes around the stage, in the test's hands."""
 
     def __init__(self, folder: Path, **options: str) -> None:
-        config = folder / "kiosk.toml"
-        config.write_text("[stage]\nport = 0\n")
-        self.bench = Bench(config=config, options=options)
-        self.ctx = self.bench.context("stage")
+        self._config = folder / "kiosk.toml"
+        self._config.write_text("[stage]\nport = 0\n")
+        self.bench = Bench(config=self._config, options=options)
+        self.start_stage()
         self.conductor = self.bench.context("conductor")
         self.voice = self.bench.context("voice")
         self.dialogue = self.bench.context("dialogue")
@@ -88,17 +88,33 @@ class House:
         self.mic = self.listener.audio_reader("mic")
         self.speech_ring = self.voice.audio_writer("speech")
         self.renderer = Renderer(self.bench.context("renderer"))
-        self._thread = threading.Thread(target=stage.main, args=(self.ctx,), daemon=True)
-        self._thread.start()
-        file = self.bench.run_dir / stage.PORT_FILE
-        self.port = int(eventually(lambda: file.exists() and file.read_text(), "the stage listens"))
-        self.url = f"http://localhost:{self.port}/"
         self.renderer.start()
         self.turn, self.granted, self.visit = 1, 0, 1
         self.posture, self.session = "idle", "attract"
         self.spoken = 0
         self._kept: dict[str, list[tuple[str, Any]]] = {}
         self._connect()
+
+    def start_stage(self) -> None:
+        """The stage's next life, on the port that it had before."""
+        self.ctx = self.bench.context("stage")
+        self._thread = threading.Thread(target=stage.main, args=(self.ctx,), daemon=True)
+        self._thread.start()
+        file = self.bench.run_dir / stage.PORT_FILE
+        self.port = int(eventually(lambda: file.exists() and file.read_text(), "the stage listens"))
+        self.url = f"http://localhost:{self.port}/"
+
+    def stop_stage(self) -> None:
+        """The stage ends, as after a crash: its links and rings are closed."""
+        self._end_stage()
+        self.bench._contexts.remove(self.ctx)
+        self.ctx.close()
+        self._config.write_text(f"[stage]\nport = {self.port}\n")
+
+    def _end_stage(self) -> None:
+        self.ctx.stop()
+        self._thread.join(10)
+        assert not self._thread.is_alive(), "the stage did not end"
 
     def _connect(self) -> None:
         """Wait until the stage hears the conductor and the conductor the stage: what was sent before is lost."""
@@ -194,7 +210,5 @@ class House:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.renderer.end()
-        self.ctx.stop()
-        self._thread.join(10)
-        assert not self._thread.is_alive(), "the stage did not end"
+        self._end_stage()
         self.bench.__exit__(kind, error, trace)
