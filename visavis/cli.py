@@ -139,6 +139,8 @@ def rehearse(scenario: Path, *, out: Path, record: bool = True, data: Path | Non
         scenario, out, record=record, data=data, seed=seed, config=config, say=lambda line: print(line, file=sys.stderr, flush=True)
     )  # fmt: skip
     print_table(f"{result['title']} ({result['seconds']} s)", ("figure", "n", "p50", "p95", "p99"), report.rows(result))
+    if "mouth" in result:
+        print("mouth against sound:", ", ".join(f"{key} {value}" for key, value in result["mouth"].items()))
     for line in result["trouble"] + result["not_found"]:
         print(f"! {line}")
     if json:

@@ -19,8 +19,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from runtime.config import environment
 from visavis import _processes, latency
-from visavis.rehearse import analysis, frames, measure, report, voices
+from visavis.rehearse import analysis, frames, measure, mouth, report, voices
 from visavis.rehearse.errors import KioskFailed, MissingProgram, RehearsalError, ScenarioError
 from visavis.rehearse.kiosk import Browser, Kiosk
 from visavis.rehearse.observer import Observer
@@ -61,6 +62,9 @@ def rehearse(
     run.play(plan, say)
     say("measuring …")
     result = run.measure(seed=seed, scenario=str(path))
+    if record:
+        task = environment().shared / "models" / "face-landmarker" / "face_landmarker.task"
+        result["mouth"] = mouth.mouth_lag(pixels, run.drawn, run.room[:, 1], run.room_start_ns, task)
     report.save(result, out / "report.json")
     if record:
         say("writing visit.mp4 …")
@@ -171,7 +175,8 @@ class _Run:
         lost: list[str] = []
         utterances = analysis.place_utterances(self._visitor.spoken, left, self.room_start_ns, lost)
         answers = analysis.place_replies(self._observer.log, self._observer.voice, right, self.room_start_ns, lost)
-        heard = analysis.Heard(utterances, answers, lost)
+        acts = [round((t_ns - self.room_start_ns) * RATE / 1e9) for t_ns in self._visitor.acts]
+        heard = analysis.Heard(utterances, answers, lost, acts)
         turns = analysis.judge(heard, left, right)
         try:
             records = latency.read(self._out / "timeline.jsonl")

@@ -81,6 +81,7 @@ class Heard(msgspec.Struct):
     utterances: list[Utterance]
     answers: list[Answer]
     lost: list[str]  # one line for each sound that could not be found
+    acts: list[int] = []  # where something was typed or touched: what follows answers that
 
 
 class Turn(msgspec.Struct):
@@ -210,7 +211,7 @@ def judge(heard: Heard, left: Samples, right: Samples) -> list[Turn]:
     for utterance in heard.utterances:
         if not utterance.likeness:
             continue
-        following = [u.begin for u in speaking if u.begin > utterance.end]
+        following = [place for place in (*(u.begin for u in speaking), *heard.acts) if place > utterance.end]
         until = min(following, default=len(left)) // FRAME
         turn = Turn(utterance.verb, utterance.source, utterance.text, round(utterance.end / RATE, 3), note=utterance.timed_out)
         over = _under(heard.answers, utterance.begin)

@@ -124,6 +124,7 @@ class Visitor:
     def __init__(self, room: Room, observer: Observer, browser: Browser, check: Callable[[], None]) -> None:
         self._room, self._observer, self._browser, self._check = room, observer, browser, check
         self.spoken: list[Spoken] = []
+        self.acts: list[int] = []  # when something was typed or touched (ns)
         self.trouble: list[str] = []
 
     def play(self, plan: list[Cue], say: Callable[[str], None] = lambda _: None) -> None:
@@ -155,8 +156,10 @@ class Visitor:
         elif verb == "wait":
             self._wait(cue)
         elif verb == "type":
+            self.acts.append(time.monotonic_ns())
             touch.type_text(self._browser.debugger, step.type)
         elif verb == "touch":
+            self.acts.append(time.monotonic_ns())
             touch.touch(self._browser.debugger, step.touch)
         elif verb == "leave":
             self._leave(cue, before)
