@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kiosk import _playout
 from runtime import messages as m
 from tests.support.kiosk import LIMIT_S, House, eventually
 
@@ -34,8 +35,9 @@ def test_the_second_page_is_told_and_may_take_over(house: House, page: Any, cont
     page.wait_for_selector("#veil", state="hidden")
 
 
-def test_a_reload_in_the_middle_of_speech_goes_on_where_it_was(house: House, page: Any) -> None:
+def test_a_reload_in_the_middle_of_speech_goes_on_where_it_was(house: House, page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The voice waits for the page, repeats the word that was cut, and is finished, not stopped."""
+    monkeypatch.setattr(_playout, "PAUSE_LIMIT_NS", 10**12)  # a reload takes a second, on a busy test machine many
     house.floor("speaking", "engaged")
     house.next_turn()
     start = house.speak(LINE, 12.0)
