@@ -88,12 +88,11 @@ class Barge:
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """A clause of the running reply and where its sound lies in the speech ring (-1: not synthesised yet)."""
+    """A clause of the running reply and where its sound ends in the speech ring (-1: not synthesised, or not wholly)."""
 
     seq: int
     text: str
     last: bool
-    start: int = -1
     end: int = -1
 
 
@@ -168,7 +167,8 @@ def _activity(rules: FloorRules, state: FloorState, event: Activity, now_ns: int
         return _onset(rules, state, event, now_ns)
     said = state.utterance
     if said is None or event.onset != said.onset:
-        return state, ()
+        # After a "mm-hm" the floor has forgotten an utterance that the listener still holds: what follows is new to it.
+        return _onset(rules, state, event, now_ns) if event.kind is ActivityKind.RESUMED else (state, ())
     if event.kind is ActivityKind.RESUMED:
         pause_ms = max(said.longest_pause_ms, event.pause_ms)
         said = replace(said, voiced=True, final=False, seen_ns=now_ns, complete=-1.0, silent_ns=0, longest_pause_ms=pause_ms)
@@ -269,11 +269,8 @@ def _unanswered(state: FloorState) -> FloorState:
 def _speech(state: FloorState, event: Speech) -> Step:
     if event.turn != state.turn:
         return state, ()
-    clauses = tuple(
-        replace(clause, start=event.start, end=event.start + event.samples) if clause.seq == event.seq else clause
-        for clause in state.clauses
-    )
-    return replace(state, clauses=clauses), ()
+    end = event.start + event.samples
+    return replace(state, clauses=tuple(replace(one, end=end) if one.seq == event.clause else one for one in state.clauses)), ()
 
 
 def _heard(state: FloorState, event: Heard, now_ns: int) -> Step:
@@ -297,9 +294,14 @@ def _back(state: FloorState, event: Back, now_ns: int) -> Step:
         return replace(again, granted=again.turn, asked=ask), (ask,)
     if event.node not in ("voice", "stage") or not state.clauses:
         return state, ()
+    if event.node == "voice" and state.clauses[-1].last and all(clause.end >= 0 for clause in state.clauses):
+        return state, ()  # it had made all of the sound, which is in the ring and plays on
     rest = [clause for clause in state.clauses if clause.end < 0 or clause.end > event.index]
+    if not rest:
+        return replace(_next_turn(state), posture=_rest(state.session), active_ns=now_ns, reason="said already"), ()
     again = replace(_next_turn(state), asked=state.asked, posture=Posture.THINKING, granted_ns=now_ns, reason="said again")
-    says = tuple(Say(again.turn, now_ns, seq, clause.text, clause.last) for seq, clause in enumerate(rest))
+    # What a model would still have added belongs to the old turn and is dropped with it: the answer ends with what there is.
+    says = tuple(Say(again.turn, now_ns, seq, clause.text, last=seq == len(rest) - 1) for seq, clause in enumerate(rest))
     clauses = tuple(Clause(say.seq, say.text, say.last) for say in says)
     return replace(again, granted=again.turn, clauses=clauses, expects=state.expects), says
 

@@ -68,7 +68,7 @@ class Story:
         """The dialogue and the voice answer the running turn, and it sounds."""
         turn = self.state.turn
         self.on(Reply(turn, self.now, 0, text, last=True, expects=expects))
-        self.on(Speech(turn, self.now, 0, 1000, 20_000, text, last=True))
+        self.on(Speech(turn, self.now, 0, 1000, 20_000, text, last=True, clause=0))
         self.on(Heard(turn, self.now, HeardKind.STARTED, 1000))
 
 
@@ -169,6 +169,17 @@ def test_a_backchannel_lets_it_go_on():
     assert (story.state.turn, story.state.posture) == (turn, Posture.SPEAKING)
 
 
+def test_words_after_a_backchannel_interrupt():
+    """A "mm-hm … what about sunday" in one breath: the second part is not lost."""
+    story = speaking()
+    story.on(story.voice(ActivityKind.ONSET, 5000))
+    story.on(story.voice(ActivityKind.SILENCE, 5000, speech_ms=300.0, pause_ms=100), 400)
+    story.on(Transcript(0, story.now, 5000, 5000, "mm hm", final=True), 50)
+    story.on(story.voice(ActivityKind.RESUMED, 5000, speech_ms=320.0, pause_ms=300), 100)
+    story.on(Transcript(0, story.now, 5000, 5000, "mm hm what about sunday"), 300)
+    assert story.actions[-1].action is SoundAction.STOP
+
+
 def test_a_cough_without_words_resumes_within_the_limit():
     """A noise that never becomes words: full level again after `resume_ms` at the latest."""
     story = speaking()
@@ -237,12 +248,55 @@ def test_voice_lost_in_the_middle_of_a_sentence_says_the_rest():
     story.wait(400)
     turn = story.state.turn
     story.on(Reply(turn, story.now, 0, "We open at nine.", last=False))
-    story.on(Speech(turn, story.now, 0, 1000, 20_000, "We open at nine.", last=False))
+    story.on(Speech(turn, story.now, 0, 1000, 20_000, "We open at nine.", last=False, clause=0))
     story.on(Reply(turn, story.now, 1, "On Sunday at ten.", last=True))
     story.on(Heard(turn, story.now, HeardKind.STARTED, 1000))
     actions = story.on(Back("voice", index=22_000))
     assert [(say.text, say.last) for say in actions if isinstance(say, Say)] == [("On Sunday at ten.", True)]
     assert story.state.granted == story.state.turn > turn
+
+
+def test_voice_lost_after_its_work_is_not_noticed():
+    """All of the sound is in the ring already: the visitor hears no break."""
+    story = speaking()
+    turn = story.state.turn
+    assert story.on(Back("voice", index=5000)) == []
+    assert (story.state.turn, story.state.posture) == (turn, Posture.SPEAKING)
+
+
+def test_stage_lost_at_the_very_end_says_nothing_again():
+    """Everything had been heard: no apology follows."""
+    story = speaking()
+    assert story.on(Back("stage", index=21_000)) == []
+    assert story.state.posture is Posture.ATTENTIVE
+    assert not [action for action in story.wait(2 * RULES.thinking_limit_ms) if isinstance(action, Say)]
+
+
+def test_a_clause_of_two_sentences_is_heard_when_both_are():
+    """One clause may be several pieces of sound; what is said again begins with the clause that was not heard whole."""
+    story = Story()
+    story.says("is there a card")
+    story.wait(400)
+    turn = story.state.turn
+    story.on(Reply(turn, story.now, 0, "Yes. With our card coffee is free,", last=False))
+    story.on(Reply(turn, story.now, 1, "and you collect points.", last=True))
+    story.on(Speech(turn, story.now, 0, 0, 10_000, "Yes.", last=False))
+    story.on(Heard(turn, story.now, HeardKind.STARTED, 0))
+    story.on(Speech(turn, story.now, 1, 10_000, 10_000, "With our card coffee is free,", last=False, clause=0))
+    story.on(Speech(turn, story.now, 2, 20_000, 10_000, "and you collect points.", last=True, clause=1))
+    actions = story.on(Back("stage", index=25_000))
+    assert [(say.text, say.last) for say in actions if isinstance(say, Say)] == [("and you collect points.", True)]
+
+
+def test_an_answer_cut_by_a_crash_ends():
+    """The model was still writing when the voice died: what is said again has an end, so the floor comes back."""
+    story = Story()
+    story.says("tell me about the store")
+    story.wait(400)
+    turn = story.state.turn
+    story.on(Reply(turn, story.now, 0, "We have five floors,", last=False))
+    actions = story.on(Back("voice"))
+    assert [(say.text, say.last) for say in actions if isinstance(say, Say)] == [("We have five floors,", True)]
 
 
 def test_dialogue_lost_while_thinking_is_asked_again():
