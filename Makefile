@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
-.PHONY: run test check bench format clean
+.PHONY: run test check bench format clean lock
 
 run: $(VENV)/.run
 	@$(BIN)/visavis run $(ARGS)
@@ -44,3 +44,8 @@ $(VENV)/.test: pyproject.toml tests/kiosk/package-lock.json scripts/system.sh | 
 
 clean:
 	rm -rf $(VENV) tests/kiosk/node_modules .mypy_cache .ruff_cache .pytest_cache
+
+# The appliance installs exactly these: pip install --require-hashes -r requirements.lock
+lock: $(VENV)/.test
+	$(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --extra vosk --generate-hashes --no-annotate \
+		--custom-compile-command "make lock" -o requirements.lock
