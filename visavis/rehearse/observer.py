@@ -20,7 +20,7 @@ import zmq
 
 from runtime import messages as m
 from runtime import topology
-from runtime.bus import AudioReader, BusError, RingFds, Subscriber
+from runtime.bus import AudioReader, AudioRingSpec, BusError, RingFds, Subscriber
 from runtime.context import link_path
 
 __all__ = ["Observer", "Seen", "View", "ring_fds"]
@@ -153,8 +153,7 @@ def ring_fds(pid: int, name: str) -> RingFds:
 def speech_ring(pid: int) -> Iterator[AudioReader]:
     """A reader of the speech ring of the supervisor `pid`."""
     spec = topology.link("speech").ring
-    assert spec is not None
-    assert hasattr(spec, "rate")
+    assert isinstance(spec, AudioRingSpec)
     fds = ring_fds(pid, spec.name)
     reader = AudioReader(spec, fds)
     try:
