@@ -210,6 +210,7 @@ class Speech(Message, frozen=True):
     last: bool
     phonemes: tuple[Phoneme, ...] = ()
     words: tuple[SpokenWord, ...] = ()
+    clause: int = -1  # seq of the Reply or Say that is whole with this sound; -1: another sentence of it follows
 
 
 class SoundAction(str, Enum):

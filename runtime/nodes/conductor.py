@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from engines.voice_activity.endpoint import endpoint_wait_ms
 
+from engines.voice_activity.endpoint import endpoint_wait_ms
+from runtime.bus import LinkError
 from runtime.context import Context
 from runtime.conversation.floor import Back, Event, FloorRules, FloorState, Tick, decide, floor_of
 from runtime.conversation.interruption import OverlapRules, tokens
-from runtime.messages import Ask, NodeEvent, NodeState, Playhead, Posture, Say, Sound, SoundAction
+from runtime.messages import Ask, Heard, HeardKind, NodeEvent, NodeState, Playhead, Posture, Say, Sound, SoundAction
 
 __all__ = ["Conductor", "main", "rules_of"]
 
@@ -18,6 +19,9 @@ MS = 1_000_000
 _FLOOR_EVERY_NS = 1000 * MS
 # A node that is ready again may still be making its connections: what is published in that moment would be lost.
 _BACK_AFTER_NS = 150 * MS
+_SILENT_NS = 5000 * MS
+"""A voice without news of the loudspeaker for so long is over (the stage tells 30 times a second, and waits 3 s for a lost page)."""
+_ANSWERERS = ("dialogue", "voice", "stage")
 
 
 class Conductor:
@@ -29,7 +33,8 @@ class Conductor:
         self.state = msgspec.msgpack.decode(saved, type=FloorState) if saved else FloorState(active_ns=ctx.clock.monotonic_ns())
         self._published_ns = 0
         self._playhead = 0
-        self._down: set[str] = set()
+        self._sounding_ns = ctx.clock.monotonic_ns()
+        self._away: dict[str, NodeState] = {}  # nodes that were here before and are not now
         self._back: list[tuple[int, str]] = []
 
     def wait_s(self) -> float:
@@ -40,7 +45,7 @@ class Conductor:
     def handle(self, link: str, message: Any) -> None:
         """Take one message of any link."""
         if isinstance(message, Playhead):
-            self._playhead = message.index
+            self._follow(message)
         elif isinstance(message, NodeEvent):
             self._node(message)
         elif link in ("activity", "words", "reply", "speech", "heard", "visitor"):
@@ -51,16 +56,43 @@ class Conductor:
         now = self._ctx.clock.monotonic_ns()
         for due in [due for due in self._back if due[0] <= now]:
             self._back.remove(due)
+            self._sounding_ns = now
             self._step(Back(due[1], self._playhead))
-        self._step(Tick())
+        if self._answer_is_coming:
+            self._sounding_ns = now
+        else:
+            self._notice_silence(now)
+            self._step(Tick())
         if now - self._published_ns >= _FLOOR_EVERY_NS:
             self._publish(now)
 
+    @property
+    def _answer_is_coming(self) -> bool:
+        """Whether the visitor waits for an answer, and a node that it needs is about to come back: no time to give up."""
+        returning = any(self._away.get(name, NodeState.GIVEN_UP) is not NodeState.GIVEN_UP for name in _ANSWERERS)
+        return (returning or bool(self._back)) and self.state.posture in (Posture.THINKING, Posture.SPEAKING) and not self.state.barge
+
+    def _follow(self, at: Playhead) -> None:
+        """The loudspeaker's place; it also says what a Heard would have said that was lost with an earlier life of ours."""
+        self._playhead = at.index
+        now = self._ctx.clock.monotonic_ns()
+        if at.playing and at.turn == self.state.turn:
+            self._sounding_ns = now
+            if self.state.posture is Posture.THINKING and at.t_ns <= now:
+                self._step(Heard(at.turn, at.t_ns, HeardKind.STARTED, at.index))
+
+    def _notice_silence(self, now: int) -> None:
+        """A voice of which nothing is heard any more has ended, even if nobody said so."""
+        if self.state.posture is not Posture.SPEAKING:
+            self._sounding_ns = now
+        elif now - self._sounding_ns > _SILENT_NS:
+            self._step(Heard(self.state.turn, now, HeardKind.FINISHED, self._playhead))
+
     def _node(self, event: NodeEvent) -> None:
-        if event.state in (NodeState.DOWN, NodeState.GIVEN_UP):
-            self._down.add(event.node)
-        elif event.state is NodeState.READY and event.node in self._down:
-            self._down.discard(event.node)
+        if event.state is not NodeState.READY:  # its very first start is no absence
+            if event.restarts or event.state is not NodeState.STARTING:
+                self._away[event.node] = event.state
+        elif self._away.pop(event.node, None) is not None:
             self._back.append((self._ctx.clock.monotonic_ns() + _BACK_AFTER_NS, event.node))
 
     def _step(self, event: Event) -> None:
@@ -81,15 +113,16 @@ class Conductor:
         self._ctx.checkpoint.save(msgspec.msgpack.encode(self.state))
 
     def _act(self, action: Ask | Say | Sound) -> None:
+        link = "ask" if isinstance(action, Ask) else "say" if isinstance(action, Say) else "sound"
+        try:
+            self._ctx.send(link, action)
+        except LinkError as error:  # its reader has died: what is lost with it is repeated when it is back
+            self._ctx.log.warning("%s", error)
+            return
         if isinstance(action, Ask):
-            self._ctx.send("ask", action)
             self._ctx.mark("asked", action.turn, action.t_ns)
-        elif isinstance(action, Say):
-            self._ctx.send("say", action)
-        else:
-            self._ctx.send("sound", action)
-            if action.action is SoundAction.STOP:
-                self._ctx.mark("stop", action.turn, action.t_ns)
+        elif isinstance(action, Sound) and action.action is SoundAction.STOP:
+            self._ctx.mark("stop", action.turn, action.t_ns)
 
     def _publish(self, now: int) -> None:
         self._published_ns = now

@@ -28,6 +28,7 @@ class _Clause(NamedTuple):
     """One piece of a turn's text; `last` ends the turn."""
 
     turn: int
+    seq: int
     text: str
     last: bool
 
@@ -41,7 +42,7 @@ class Voice:
         self._engine = engine
         self._turn = 0
         self._queue: deque[_Clause] = deque()
-        self._pending: Iterator[tuple[Clip | None, bool]] | None = None
+        self._pending: Iterator[tuple[Clip | None, int, bool]] | None = None
         self._seen = {"reply": -1, "say": -1}
         self._seq = 0
         self._start = self._ring.position
@@ -64,7 +65,7 @@ class Voice:
             if message.seq > self._seen[link] and not self._ended:
                 self._seen[link] = message.seq
                 self._ended = message.last
-                self._queue.append(_Clause(message.turn, message.text, message.last))
+                self._queue.append(_Clause(message.turn, message.seq, message.text, message.last))
 
     def _raise(self, turn: int) -> None:
         """Law 2: nothing of an older turn is spoken any more."""
@@ -104,23 +105,27 @@ class Voice:
             return
         if self._pending is None:
             self._pending = self._clips(self._queue.popleft())
-        for clip, last in self._pending:
-            self._publish(clip, last=last)
+        for clip, whole, last in self._pending:
+            self._publish(clip, whole, last=last)
             return
         self._pending = None
 
-    def _clips(self, clause: _Clause) -> Iterator[tuple[Clip | None, bool]]:
-        """The clips of a clause, each with whether it ends the turn; None ends a turn without a sound."""
+    def _clips(self, clause: _Clause) -> Iterator[tuple[Clip | None, int, bool]]:
+        """The clips of a clause, each with the clause's number if it ends that (else -1), and whether it ends the turn.
+
+        None ends a turn without a sound.
+        """
         parts = list(sentences(clause.text))
         if clause.last and not parts:
-            yield None, True
+            yield None, clause.seq, True
         for i, sentence in enumerate(parts):
-            ends = clause.last and i == len(parts) - 1
+            ends = i == len(parts) - 1
             clips = self._speak(sentence)
-            if ends and not clips:
-                yield None, True
+            if ends and clause.last and not clips:
+                yield None, clause.seq, True
             for k, clip in enumerate(clips):
-                yield clip, ends and k == len(clips) - 1
+                whole = ends and k == len(clips) - 1
+                yield clip, clause.seq if whole else -1, whole and clause.last
 
     def _speak(self, sentence: str) -> tuple[Clip, ...]:
         if sentence in self._cache:
@@ -159,10 +164,10 @@ class Voice:
         while sum(len(c.pcm) for kept in self._cache.values() for c in kept) > CACHE_SAMPLES and len(self._cache) > 1:
             self._cache.popitem(last=False)
 
-    def _publish(self, clip: Clip | None, *, last: bool) -> None:
+    def _publish(self, clip: Clip | None, whole: int, *, last: bool) -> None:
         now = self._ctx.clock.monotonic_ns()
         if clip is None:
-            speech = Speech(self._turn, now, self._seq, self._ring.position, 0, "", last)
+            speech = Speech(self._turn, now, self._seq, self._ring.position, 0, "", last, clause=whole)
         else:
             start = self._ring.write(clip.pcm, now)
             speech = Speech(
@@ -175,6 +180,7 @@ class Voice:
                 last,
                 tuple(Phoneme(p.symbol, start + p.start, start + p.end) for p in clip.phonemes),
                 tuple(SpokenWord(w.text, start + w.start) for w in clip.words),
+                whole,
             )
         self._ctx.publish("speech", speech)
         if self._seq == 0 and clip is not None:

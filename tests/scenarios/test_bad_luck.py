@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 LONG = "What departments are there?"
 """Its answer takes eight seconds: long enough to die in the middle of it."""
+CARD = "Do you have a loyalty card?"
 NEXT = "What is your return policy?"
 
 
@@ -88,10 +89,10 @@ def test_the_conductor_dies_while_the_answer_ends(kiosk: Kiosk) -> None:
     """Nobody tells the next conductor that the answer has ended: it finds out, and comes to rest, so that the visit can end."""
     since = kiosk.seen.mark()
     kiosk.ask(NEXT)
-    kiosk.freeze("conductor")
-    kiosk.seen.wait("page heard", lambda heard: heard["kind"] == "finished", since=since)
     frozen = kiosk.seen.mark()
-    kiosk.kill("conductor")
+    pid = kiosk.freeze("conductor")
+    kiosk.seen.wait("page heard", lambda heard: heard["kind"] == "finished", since=since)
+    kiosk.kill("conductor", pid)
     kiosk.back("conductor", frozen)
     kiosk.seen.wait(
         "page floor", lambda floor: floor["posture"] == "attentive", since=frozen, why="the conductor knows that nothing sounds"
@@ -103,14 +104,37 @@ def test_the_conductor_dies_before_the_answer_sounds(kiosk: Kiosk) -> None:
     since = kiosk.seen.mark()
     kiosk.page.type(LONG)
     kiosk.seen.wait("bus reply", lambda reply: reply.last, since=since)
-    kiosk.freeze("conductor")
-    turn = kiosk.seen.wait("page heard", lambda heard: heard["kind"] == "started", since=since)["turn"]
     frozen = kiosk.seen.mark()
-    kiosk.kill("conductor")
+    pid = kiosk.freeze("conductor")
+    turn = kiosk.seen.wait("page heard", lambda heard: heard["kind"] == "started", since=since)["turn"]
+    kiosk.kill("conductor", pid)
     kiosk.back("conductor", frozen)
     heard = kiosk.finished(frozen)
     assert heard.turn == turn, f"instead of the answer: {heard.text!r}"
     kiosk.seen.wait("page floor", lambda floor: floor["posture"] == "attentive", since=frozen)
+
+
+def test_the_stage_dies_late_in_an_answer(kiosk: Kiosk) -> None:
+    """Clauses of several sentences are counted right: what was not heard is said again, and no more."""
+    since = kiosk.seen.mark()
+    turn = kiosk.ask(CARD)
+    speech = kiosk.seen.wait("bus speech", lambda speech: speech.turn == turn and speech.last, since=since)
+    kiosk.seen.wait("bus playhead", lambda at: at.turn == turn and at.index > speech.start, since=since, why="its last sentence sounds")
+    killed = kiosk.seen.mark()
+    kiosk.kill("stage")
+    kiosk.back("stage", killed)
+    assert kiosk.finished(killed).text == speech.text
+
+
+def test_the_voice_dies_when_its_work_is_done(kiosk: Kiosk) -> None:
+    """All sound is made already: the visitor does not hear a break."""
+    since = kiosk.seen.mark()
+    turn = kiosk.ask(LONG)
+    kiosk.seen.wait("bus speech", lambda speech: speech.turn == turn and speech.last, since=since)
+    kiosk.kill("voice")
+    kiosk.back("voice", since)
+    heard = kiosk.finished(since)
+    assert (heard.turn, heard.text.split()) == (turn, answer_of(kiosk, turn, since))
 
 
 def test_half_of_the_kiosk_dies_at_once(kiosk: Kiosk) -> None:

@@ -415,13 +415,21 @@ class Kiosk:
 
     # --- bad luck
 
-    def kill(self, name: str) -> int:
-        """SIGKILL node `name`, wait until it is gone; its pid."""
-        pid = self.nodes()[name]
-        pidfd = os.pidfd_open(pid)
+    def kill(self, name: str, pid: int = 0) -> None:
+        """SIGKILL node `name` (its life with this `pid`, if one is given) and wait until it is gone."""
+        pid = pid or self.nodes()[name]
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
         os.kill(pid, signal.SIGKILL)
         assert select.select([pidfd], [], [], LIMIT_S)[0], f"{name} did not die"
         os.close(pidfd)
+
+    def freeze(self, name: str) -> int:
+        """SIGSTOP node `name`: it takes no message any more; its pid. The supervisor kills it within seconds, as any that is stuck."""
+        pid = self.nodes()[name]
+        os.kill(pid, signal.SIGSTOP)
         return pid
 
     def back(self, name: str, since: int) -> m.NodeEvent:

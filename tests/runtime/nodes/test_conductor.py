@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from runtime.clock import SystemClock
 from runtime.conversation.floor import FloorRules, FloorState
 from runtime.messages import (
     Activity,
@@ -16,6 +17,7 @@ from runtime.messages import (
     InputKind,
     NodeEvent,
     NodeState,
+    Playhead,
     Posture,
     Reply,
     Sound,
@@ -129,6 +131,64 @@ def test_a_voice_that_comes_back_repeats_what_was_not_heard(house):
         return next((m for m in house.seen["voice"] if getattr(m, "text", "") == "Yes, it is free."), None)
 
     assert house.until(restarted).turn > turn
+
+
+def test_a_dead_dialogue_does_not_take_the_conductor_along(house):
+    """A question typed while nobody can think is asked when the dialogue is back; the time limit waits for it."""
+    house.near["dialogue"].close()
+    house.bench._contexts.remove(house.near["dialogue"])
+    del house.near["dialogue"], house.seen["dialogue"]
+    supervisor = house.near["supervisor"]
+
+    def down():
+        supervisor.publish("nodes", NodeEvent(0, 0, "dialogue", NodeState.DOWN, 1))
+        return house.conductor._away
+
+    house.until(down)
+    house.near["stage"].publish("visitor", VisitorInput(0, 0, InputKind.TYPED, "is there wifi"))
+    house.until(lambda: house.conductor.state.posture is Posture.THINKING)
+    house.near["dialogue"], house.seen["dialogue"] = house.bench.context("dialogue"), []
+    supervisor.publish("nodes", NodeEvent(0, 0, "dialogue", NodeState.READY, 1))
+    assert house.until(lambda: [m for m in house.seen["dialogue"] if getattr(m, "text", "") == "is there wifi"])
+
+
+class Later(SystemClock):
+    """A clock that can be put forward."""
+
+    ahead_ns = 0
+
+    def monotonic_ns(self) -> int:
+        return super().monotonic_ns() + self.ahead_ns
+
+
+def speaking_before_a_crash(house, posture) -> tuple[Conductor, Later]:
+    """The next life of a conductor that died while the turn had this posture."""
+    house.near["stage"].publish("visitor", VisitorInput(0, 0, InputKind.TYPED, "hello"))
+    turn = house.until(lambda: house.conductor.state.granted)
+    if posture is Posture.SPEAKING:
+        house.near["stage"].publish("heard", Heard(turn, 0, HeardKind.STARTED, 0))
+    house.until(lambda: house.conductor.state.posture is posture)
+    clock = Later()
+    return Conductor(house.bench.context("conductor", clock), RULES), clock
+
+
+def test_an_end_that_nobody_told_is_noticed(house):
+    """The conductor died while the answer ended: its next life does not wait for the end for ever."""
+    again, clock = speaking_before_a_crash(house, Posture.SPEAKING)
+    again.tick()
+    assert again.state.posture is Posture.SPEAKING
+    clock.ahead_ns = 6_000_000_000
+    again.tick()
+    assert again.state.posture is Posture.ATTENTIVE
+
+
+def test_a_start_that_nobody_told_is_noticed(house):
+    """The conductor died before the answer sounded: the loudspeaker's place tells its next life, which then does not apologise."""
+    again, clock = speaking_before_a_crash(house, Posture.THINKING)
+    clock.ahead_ns = 7_000_000_000
+    again.handle("playhead", Playhead(again.state.turn, clock.monotonic_ns(), 100, playing=True))
+    again.tick()
+    assert again.state.posture is Posture.SPEAKING
 
 
 def test_rules_come_from_the_pack_and_the_configuration():

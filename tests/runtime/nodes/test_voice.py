@@ -88,6 +88,7 @@ def test_clauses_follow_each_other_without_a_gap(room: Room):
     assert [s.text for s in clips] == ["Sure, one latte.", "That is £3.10.", "Anything else?"]
     assert [s.seq for s in clips] == [0, 1, 2]
     assert [s.last for s in clips] == [False, False, True]
+    assert [s.clause for s in clips] == [0, -1, 1]
     assert all(a.start + a.samples == b.start for a, b in pairwise(clips))
 
 
