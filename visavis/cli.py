@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,23 +69,39 @@ def run(*, config: Path | None = None, timeline: Path | None = None, open_browse
     timeline
         Write the turn records (times, never words) to this file.
     open_browser
-        Open the page in this desktop's browser once the face is there.
+        Show the page in Chromium, full screen, once the face is there.
     option
         key=value for the nodes; for tests and rehearsals.
 
     """
-    import webbrowser
+    from contextlib import ExitStack
 
+    from kiosk.browser import BrowserMissing, KioskBrowser, display
     from runtime import supervisor
     from runtime.config import environment
 
-    def ready(url: str) -> None:
-        print(f"Visavis is ready: {url}", flush=True)
-        if open_browser:
-            webbrowser.open(url)
+    with ExitStack() as opened:
 
-    chosen = config or environment().config
-    return supervisor.run(chosen, timeline=str(timeline.resolve()) if timeline else "", options=_options(option), on_ready=ready)
+        def ready(url: str) -> None:
+            print(f"Visavis is ready: {url}", flush=True)
+            if not open_browser:
+                print(_how_to_look(url, bool(display())), flush=True)
+                return
+            try:
+                opened.enter_context(KioskBrowser(url))
+            except BrowserMissing as missing:
+                print(f"visavis: {missing}", file=sys.stderr, flush=True)
+
+        print("Visavis is starting ...", flush=True)
+        chosen = config or environment().config
+        return supervisor.run(chosen, timeline=str(timeline.resolve()) if timeline else "", options=_options(option), on_ready=ready)
+
+
+def _how_to_look(url: str, screen: bool) -> str:
+    if screen:
+        return "Open it in a browser on this machine, or start with --open for the whole screen. Ctrl-C ends it."
+    port = url.rsplit(":", 1)[1]
+    return f"No display here. From another machine: ssh -L {port}:localhost:{port} {socket.gethostname()}, then open {url} there. Ctrl-C ends it."
 
 
 @app.command
