@@ -101,7 +101,8 @@ def _how_to_look(url: str, screen: bool) -> str:
     if screen:
         return "Open it in a browser on this machine, or start with --open for the whole screen. Ctrl-C ends it."
     port = url.rsplit(":", 1)[1]
-    return f"No display here. From another machine: ssh -L {port}:localhost:{port} {socket.gethostname()}, then open {url} there. Ctrl-C ends it."
+    tunnel = f"ssh -L {port}:localhost:{port} {socket.gethostname()}"
+    return f"No display here: on another machine run '{tunnel}' and open {url} there. Ctrl-C ends it."
 
 
 @app.command

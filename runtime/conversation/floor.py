@@ -313,7 +313,7 @@ def _input(rules: FloorRules, state: FloorState, event: VisitorInput, now_ns: in
     if event.kind in (InputKind.TYPED, InputKind.TOUCH, InputKind.CALL_STAFF):
         woken = replace(_next_turn(state), session=Session.ENGAGED, active_ns=now_ns, countdown_ns=0, utterance=None, barge=None)
         source = "typed" if event.kind is InputKind.TYPED else "touch"
-        ask = Ask(woken.turn, now_ns, event.text or "call a member of staff", woken.visit, source)
+        ask = Ask(woken.turn, now_ns, event.text or "call staff", woken.visit, source)
         asked = replace(woken, posture=Posture.THINKING, granted=woken.turn, granted_ns=now_ns, asked=ask, reason=source)
         return asked, (Sound(woken.turn, now_ns, SoundAction.STOP), ask)
     if event.kind is InputKind.STOP:
