@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import ast
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from runtime import messages as m
 from runtime.supervisor import OWN_NODES
-from tests.support.running import Kiosk
+from tests.support.running import LIMIT_S, ROOT, Kiosk, kiosk_env
+from visavis._processes import tree
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 LONG = "What departments are there?"
-"""Its answer takes eight seconds: long enough to die in the middle of it."""
+"""Its answer is long enough to die in the middle of it."""
 CARD = "Do you have a loyalty card?"
-NEXT = "What is your return policy?"
+NEXT = "How can I pay?"
+FAST = "[voice]\nrate = 1.6\n"
+"""Spoken faster: the tests wait for whole answers."""
 
 
 @pytest.fixture(scope="module")
 def kiosk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kiosk]:
     """One kiosk for all who die."""
-    with Kiosk(tmp_path_factory.mktemp("kiosk")) as running:
+    with Kiosk(tmp_path_factory.mktemp("kiosk"), FAST) as running:
         yield running
 
 
@@ -70,7 +83,7 @@ def test_a_node_dies_in_the_middle_of_an_answer(kiosk: Kiosk, name: str) -> None
     assert rest["turn"] >= turn
     asked = kiosk.seen.mark()
     assert kiosk.ask(NEXT) > turn
-    assert "receipt" in kiosk.finished(asked).text
+    assert "cash" in kiosk.finished(asked).text
     assert others_that_fell(kiosk, name, killed) == []
 
 
@@ -81,7 +94,7 @@ def test_a_question_while_its_node_is_away(kiosk: Kiosk, name: str) -> None:
     kiosk.kill(name)
     kiosk.page.type(NEXT)
     kiosk.back(name, since)
-    assert "receipt" in kiosk.finished(since).text
+    assert "cash" in kiosk.finished(since).text
     assert others_that_fell(kiosk, name, since) == []
 
 
@@ -149,4 +162,223 @@ def test_half_of_the_kiosk_dies_at_once(kiosk: Kiosk) -> None:
     opened = kiosk.seen.mark()
     kiosk.seen.wait("page floor", lambda floor: floor["posture"] == "attentive", since=since, why="the kiosk is at rest")
     kiosk.ask(NEXT)
-    assert "receipt" in kiosk.finished(opened).text
+    assert "cash" in kiosk.finished(opened).text
+
+
+# --- start and end
+
+
+def everything(kiosk: Kiosk) -> list[int]:
+    """All its processes."""
+    return tree(kiosk.pid)
+
+
+def gone(pids: list[int]) -> list[str]:
+    """The names of those that still run (a zombie does not)."""
+    left = []
+    for pid in pids:
+        with suppress(OSError):
+            stat = Path(f"/proc/{pid}/stat").read_text()
+            if stat.rpartition(")")[2].split()[0] != "Z":
+                left.append(stat)
+    return left
+
+
+def shared_memory() -> set[str]:
+    """Names in /dev/shm of ours (Chromium and others of this machine come and go)."""
+    return {name for name in os.listdir("/dev/shm") if "visavis" in name or name.startswith(("psm_", "sem."))}
+
+
+def test_a_power_cut_and_a_stop(tmp_path: Path) -> None:
+    """SIGKILL of everything leaves a directory at most, which the next start sweeps; SIGTERM leaves nothing, and kills nobody."""
+    before = shared_memory()
+    with TemporaryDirectory(prefix="vvk-") as name:
+        base = Path(name)
+        with Kiosk(tmp_path, FAST, base=base) as kiosk:
+            pids = everything(kiosk)
+            assert len(pids) == 1 + len(OWN_NODES)
+            kiosk.cut_power()
+            assert gone(pids) == []
+            assert shared_memory() == before
+            (left,) = base.glob("visavis-*")
+        with Kiosk(tmp_path, FAST, base=base) as kiosk:
+            assert not left.exists(), "the directory of the dead kiosk was not swept"
+            pids = everything(kiosk)
+            kiosk.ask(LONG)
+            assert kiosk.stop() == 0
+            assert gone(pids) == []
+            assert list(base.iterdir()) == []
+            assert "did not end in time" not in kiosk.said()
+            assert "Traceback" not in kiosk.said()
+    assert shared_memory() == before
+
+
+def run(*arguments: str, **environment: str) -> tuple[int, list[str]]:
+    """Start a kiosk that must refuse to; its exit status and what it said."""
+    with TemporaryDirectory(prefix="vvk-") as base:
+        done = subprocess.run(
+            [sys.executable, "-m", "visavis", "run", *arguments],
+            cwd=ROOT, env=kiosk_env(Path(base), **environment), capture_output=True, text=True, timeout=LIMIT_S, check=False,
+        )  # fmt: skip
+        assert os.listdir(base) == [], "something was started, or left"
+    assert "ready" not in done.stdout
+    return done.returncode, done.stderr.splitlines()
+
+
+def test_the_port_is_taken(tmp_path: Path) -> None:
+    """One line: which port, and what to do."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        toml = tmp_path / "kiosk.toml"
+        toml.write_text(f"[stage]\nport = {port}\n")
+        assert run("--config", str(toml)) == (
+            2, [f"visavis: port {port} is in use: stop the other program or set stage.port in kiosk.toml"]
+        )  # fmt: skip
+
+
+def test_mistakes_in_the_configuration(tmp_path: Path) -> None:
+    """All of them at once, each with its key."""
+    toml = tmp_path / "kiosk.toml"
+    toml.write_text('pack_paht = "x"\n[stage]\nport = "high"\n[video]\nfsp = 25\n')
+    status, lines = run("--config", str(toml))
+    assert status == 2
+    text = "\n".join(lines)
+    for key in ("pack_paht", "stage.port", "video.fsp"):
+        assert f"kiosk.toml: {key}: " in text
+    assert "Traceback" not in text
+    assert len(lines) == 3
+
+
+def test_a_pack_with_a_slot_that_is_not_defined(tmp_path: Path) -> None:
+    """The file, the tool, the slot, and what was probably meant."""
+    pack = tmp_path / "pack"
+    shutil.copytree(ROOT / "kiosk" / "packs" / "coffee-bar", pack)
+    tools = pack / "tools.toml"
+    tools.write_text(tools.read_text().replace("<request> [a | an] {size} {coffeeDrink} [please]", "<request> {sise} {coffeeDrink}"))
+    toml = tmp_path / "kiosk.toml"
+    toml.write_text('pack_path = "pack"\n')
+    status, lines = run("--config", str(toml))
+    assert status == 2
+    assert len(lines) == 1
+    assert "tools.toml: tool[orderDrink].phrases: slot {sise} is not defined, did you mean" in lines[0]
+
+
+# --- a box in a bad state
+
+
+def notice(kiosk: Kiosk, code: str) -> str:
+    """The line that the page shows under `code`."""
+    found = kiosk.seen.wait("page notice", lambda notice: notice["code"] == code and notice["text"], why=f"a notice {code}")
+    return str(found["text"])
+
+
+def answers(kiosk: Kiosk) -> None:
+    """A question is answered, with a face that moves."""
+    since = kiosk.seen.mark()
+    kiosk.ask(NEXT)
+    assert "cash" in kiosk.finished(since).text
+    kiosk.seen.wait("page frame", lambda frame: frame["pts"] >= 0, since=since, why="the face speaks")
+
+
+def test_a_box_without_models_avatar_and_home(tmp_path: Path) -> None:
+    """Nothing downloaded, no avatar, nowhere to write: a drawn face, fallbacks that serve, and a line for the technician about each."""
+    cache = tmp_path / "empty"
+    cache.mkdir()
+    config = f'avatar_path = "{tmp_path}/nobody"\n{FAST}'
+    # /proc is a home that nobody can write to, not even root.
+    with Kiosk(tmp_path, config, env={"HOME": "/proc", "XDG_CACHE_HOME": "/proc", "VISAVIS_CACHE": str(cache)}) as kiosk:
+        assert "a plain face serves" in notice(kiosk, "avatar")
+        assert f"{tmp_path}/nobody" in notice(kiosk, "avatar")
+        models = notice(kiosk, "voice-activity")
+        for name in ("silero-vad", "smart-turn"):
+            assert f"model {name} is not here" in models
+            assert f"visavis models fetch {name}" in models
+        answers(kiosk)
+        assert others_that_fell(kiosk, "", 0) == []
+
+
+def test_a_box_with_damaged_files_and_a_full_disk(tmp_path: Path) -> None:
+    """Damaged models and avatar, no room for a record: turns go on, one line about each."""
+    models = tmp_path / "cache" / "models"
+    models.mkdir(parents=True)
+    for name in ("silero_vad.onnx", "smart-turn-v3.2-cpu.onnx"):
+        (models / name).write_bytes(b"damaged" * 1000)
+    avatar = tmp_path / "avatar"
+    shutil.copytree(ROOT / "engines" / "avatars" / "stock", avatar)
+    network = next(avatar.glob("*.onnx"))
+    network.write_bytes(network.read_bytes()[:-1000])
+    config = f'avatar_path = "{avatar}"\n{FAST}'
+    with full_disk() as disk, Kiosk(
+        tmp_path, config, base=disk, timeline=Path("/dev/full"), env={"VISAVIS_CACHE": str(tmp_path / "cache")}
+    ) as kiosk:  # fmt: skip
+        assert "damaged" in notice(kiosk, "avatar")
+        models_said = notice(kiosk, "voice-activity")
+        assert "model silero-vad is damaged" in models_said
+        assert "model smart-turn is damaged" in models_said
+        answers(kiosk)
+        answers(kiosk)
+        assert "turn records are lost, the kiosk goes on" in notice(kiosk, "disk")
+        assert len([line for line in kiosk.said().splitlines() if "cannot write" in line]) == 1
+        assert others_that_fell(kiosk, "", 0) == []
+
+
+@contextmanager
+def full_disk() -> Iterator[Path]:
+    """A directory for run directories, on a disk without room if we may make one."""
+    with TemporaryDirectory(prefix="vvk-") as name:
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", name], capture_output=True, check=False).returncode == 0
+        if mounted:
+            with suppress(OSError), (Path(name) / "full").open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+        try:
+            yield Path(name)
+        finally:
+            if mounted:
+                subprocess.run(["umount", name], check=True)
+
+
+# --- the clock
+
+WALL_CLOCK = {
+    "time": {"time", "time_ns", "localtime", "gmtime", "ctime", "strftime"},
+    "datetime": {"now", "utcnow", "today", "fromtimestamp"},
+}
+
+
+def wall_clock_reads(source: Path) -> list[str]:
+    """Where `source` reads the time of day."""
+    found = []
+    tree_ = ast.parse(source.read_text(encoding="utf-8"))
+    for node in ast.walk(tree_):
+        if isinstance(node, ast.Attribute):
+            owner = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
+            if node.attr in WALL_CLOCK.get("datetime" if owner == "date" else owner, ()):
+                found.append(f"{source.relative_to(ROOT)}:{node.lineno}: {owner}.{node.attr}")
+        elif isinstance(node, ast.ImportFrom) and node.module == "time":
+            found += [
+                f"{source.relative_to(ROOT)}:{node.lineno}: from time import {n.name}" for n in node.names if n.name in WALL_CLOCK["time"]
+            ]
+    return found
+
+
+def test_the_wall_clock_may_jump() -> None:
+    """Set right by years in the middle of a visit, it changes nothing: no process of the kiosk reads it."""
+    sources = [path for folder in ("runtime", "engines", "kiosk") for path in (ROOT / folder).rglob("*.py") if "studio" not in path.parts]
+    assert len(sources) > 50
+    assert [line for source in sources for line in wall_clock_reads(source)] == []
+    pages = [path for path in (ROOT / "kiosk" / "page").rglob("*.js") if re.search(r"Date\.now|new Date", path.read_text(encoding="utf-8"))]
+    assert pages == []
+
+
+def test_a_reading_of_the_wall_clock_would_be_found(tmp_path: Path) -> None:
+    """The scan sees what it looks for."""
+    code = ROOT / "tests" / "support" / "running.py"
+    assert wall_clock_reads(code) == []
+    bad = tmp_path / "bad.py"
+    bad.write_text("import time, datetime\nfrom time import time_ns\ntime.time()\ndatetime.datetime.now()\ndatetime.date.today()\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+        assert [line.split(": ")[1] for line in wall_clock_reads(bad)] == [
+            "from time import time_ns", "time.time", "datetime.now", "date.today"
+        ]  # fmt: skip

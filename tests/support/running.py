@@ -337,6 +337,7 @@ class Kiosk:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._log,
+            bufsize=0,  # what is buffered here would not wake select
         )
         self._watch: Watch | None = None
 
@@ -344,8 +345,8 @@ class Kiosk:
 
     def __enter__(self) -> Kiosk:
         try:
-            line = self._line()
-            assert line == f"Visavis is ready: {self.url}", f"the kiosk said {line!r}\n{self.said()}"
+            while (line := self._line()) != f"Visavis is ready: {self.url}":
+                assert line, f"the kiosk ended with status {self._process.wait()}\n{self.said()}"
             self._watch = Watch(self.run_dir, self.seen)
             self._watch.start()
             self.page.start()
@@ -425,6 +426,18 @@ class Kiosk:
         os.kill(pid, signal.SIGKILL)
         assert select.select([pidfd], [], [], LIMIT_S)[0], f"{name} did not die"
         os.close(pidfd)
+
+    def cut_power(self) -> None:
+        """SIGKILL to all of its processes, the supervisor first, and wait until they are gone."""
+        pids = tree(self.pid)
+        pidfds = [os.pidfd_open(pid) for pid in pids[1:]]
+        for pid in pids:
+            with suppress(ProcessLookupError):  # the life-line was faster
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+        for pidfd in pidfds:
+            assert select.select([pidfd], [], [], LIMIT_S)[0], "a node did not die"
+            os.close(pidfd)
 
     def freeze(self, name: str) -> int:
         """SIGSTOP node `name`: it takes no message any more; its pid. The supervisor kills it within seconds, as any that is stuck."""
