@@ -32,7 +32,7 @@ from visavis.rehearse.visitor import Visitor, cues
 __all__ = ["KioskFailed", "MissingProgram", "RehearsalError", "ScenarioError", "rehearse"]
 
 _MEMORY_EVERY_S = 10.0
-_LISTEN_LIMIT_S = 60.0
+_LISTEN_LIMIT_S = 90.0
 _AFTER_S = 1.0
 _NOISE_LIMIT_S = 600
 
