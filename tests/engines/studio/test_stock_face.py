@@ -1,0 +1,43 @@
+"""The shipped face against rendered frames, read by a landmark model that knows neither."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed (extra: studio)")
+pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed (extra: rehearse)")
+
+from engines.renderer import OnnxRuntimeRenderer, load_pack
+from engines.studio.evaluate import evaluate_expression
+from engines.studio.pack import nv12_to_rgb
+from engines.vision.landmarks import FaceLandmarker
+
+pytestmark = pytest.mark.unit
+STOCK = Path(__file__).resolve().parents[3] / "engines" / "avatars" / "stock"
+TASK = Path("models") / "face-landmarker" / "face_landmarker.task"
+
+
+def test_the_mouth_is_shut_at_rest_and_opens_with_the_jaw(shared: Path) -> None:
+    """At IDLE the inner lips are as near as in the renders; the opening grows with jawOpen."""
+    landmarker, face = FaceLandmarker(shared / TASK), OnnxRuntimeRenderer(load_pack(STOCK))
+    openings = []
+    for jaw in (0.0, 0.2, 0.4, 0.7):
+        pose = face.idle.copy()
+        pose[face.controls.index("jawOpen")] = jaw
+        out = np.empty((384, 256), np.uint8)
+        face.draw(pose, out, rung=2)
+        openings.append(landmarker.mouth_opening(nv12_to_rgb(out)))
+    assert openings[0] < 0.006
+    assert openings == sorted(openings)
+    assert openings[3] > 0.1
+
+
+def test_drawn_frames_say_what_rendered_frames_say(shared: Path) -> None:
+    """Mouth, blink, gaze and smile of held-out frames correlate with the renders'."""
+    report = evaluate_expression(STOCK, shared / "avatar", shared / TASK)
+    assert report["frames"] >= 50
+    for name in ("mouth_opening", "blink", "gaze", "smile"):
+        assert report[name]["correlation"] > 0.95, (name, report[name])
