@@ -69,6 +69,11 @@ class Answer(msgspec.Struct):
         at = (index - self.ring_start) * RATE / VOICE_RATE
         return self.origin(at) + at
 
+    def found(self, index: float) -> bool:
+        """Whether the piece of the voice around ring sample `index` was found: only there is `place` a measurement."""
+        at = (index - self.ring_start) * RATE / VOICE_RATE
+        return any(start <= at < start + _PIECE_S * RATE for start, _ in self.pieces)
+
     @property
     def lag_ms(self) -> float:
         """By how much drop-outs held the reply up."""

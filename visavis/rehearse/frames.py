@@ -71,12 +71,12 @@ def frame_rate(drawn: Sequence[Drawn]) -> tuple[float, measure.Quantiles]:
 
 
 def pts_skew(drawn: Sequence[Drawn], answers: Sequence[Answer], room_start_ns: int) -> list[float]:
-    """For each frame drawn for a sample that was heard: by how many ms it was drawn later than that sample sounded in the room."""
+    """For each frame drawn for a sample that was found in the room: by how many ms it was drawn later than that sample sounded."""
     by_turn = {answer.turn: answer for answer in answers}
     skews = []
     for frame in drawn:
         answer = by_turn.get(frame.turn)
-        if answer is None or frame.pts < 0:
+        if answer is None or frame.pts < 0 or not answer.found(frame.pts):
             continue
         place = answer.place(frame.pts)
         if answer.begin <= place < answer.end:
