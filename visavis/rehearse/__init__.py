@@ -8,6 +8,7 @@ leaves room.wav, visit.mp4 (when recording), timeline.jsonl and report.json in `
 from __future__ import annotations
 
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -94,6 +95,7 @@ class _Run:
         debug = scenario.touches
         changes = {**scenario.config}
         with ExitStack() as stack:
+            _end_on_sigterm(stack)
             room = stack.enter_context(Room(echo_db=scenario.room.echo_db, echo_ms=scenario.room.echo_ms, noise=bool(scenario.room.noise)))
             kiosk = stack.enter_context(
                 Kiosk(self._out, room.env, config=self._config, changes=changes, probe=self._pixels, record=self._record)
@@ -188,6 +190,18 @@ class _Run:
             pss_mb_by_node=self._nodes, trouble=self._visitor.trouble, recorded=self._record, debugger=self._scenario.touches,
             seconds=round(len(self.room) / RATE, 1), title=self._scenario.title, machine=_machine(), **about,
         )  # fmt: skip
+
+
+def _end_on_sigterm(stack: ExitStack) -> None:
+    """SIGTERM unwinds like Ctrl-C, so that sound server, browser and kiosk go with the rehearsal."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    stack.callback(signal.signal, signal.SIGTERM, before)
 
 
 def _machine() -> dict[str, Any]:
