@@ -172,7 +172,7 @@ class Supervisor:
             os.close(fd)
         if node.nice:
             with suppress(PermissionError):  # only root may raise a priority; without it the node runs as it is
-                os.setpriority(os.PRIO_PROCESS, process.pid, node.nice)
+                os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + node.nice)
         pidfd = os.pidfd_open(process.pid)
         self._processes[node.name] = process
         self._pidfds[pidfd] = node.name
