@@ -37,6 +37,8 @@ __all__ = ["PortInUse", "Supervisor", "run"]
 
 log = logging.getLogger("supervisor")
 
+CANNOT_START = 71
+"""Exit status (EX_OSERR) of a node that the system did not let us start."""
 STOP_LIMIT_S = 1.5
 """Nodes get this long after SIGTERM; the whole stop stays under 2 s."""
 OWN_NODES = tuple(row for row in topology.NODES if not row.external)
@@ -116,9 +118,17 @@ class Supervisor:
         for name, life in self.lives.items():
             beat_ns, _, ready = self._board.read(self._lines[name])
             self._apply(name, *decide(life, Tick(beat_ns, ready), now))
-        if self._on_ready and all(life.state is not NodeState.STARTING for life in self.lives.values()):
+        if self._on_ready and self._usable:
             self._on_ready()
             self._on_ready = None
+
+    @property
+    def _usable(self) -> bool:
+        """Whether a visitor finds a kiosk: what it cannot do without runs, and for the rest there is nothing to wait for."""
+        return all(
+            life.state is NodeState.READY or (life.state is not NodeState.STARTING and not life.node.essential)
+            for life in self.lives.values()
+        )
 
     def _apply(self, name: str, life: Life, actions: tuple[supervision.Action, ...]) -> None:
         self.lives[name] = life
@@ -126,7 +136,12 @@ class Supervisor:
             if isinstance(action, Announce):
                 self._announce(life, action)
             elif action is Command.START:
-                self._start(life.node)
+                try:
+                    self._start(life.node)
+                except OSError as error:  # no memory, no processes left: that may pass
+                    log.error("%s cannot be started: %s", name, error)  # noqa: TRY400 - nothing of ours is broken
+                    self._apply(name, *decide(life, Exited(CANNOT_START), time.monotonic_ns()))
+                    return
             elif action is Command.DUMP:
                 self._signal(name, signal.SIGUSR1)
             elif action is Command.KILL:
@@ -172,7 +187,7 @@ class Supervisor:
             os.close(fd)
         if node.nice:
             with suppress(PermissionError):  # only root may raise a priority; without it the node runs as it is
-                os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + node.nice)
+                os.setpriority(os.PRIO_PROCESS, process.pid, node.nice)
         pidfd = os.pidfd_open(process.pid)
         self._processes[node.name] = process
         self._pidfds[pidfd] = node.name

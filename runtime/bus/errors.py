@@ -28,11 +28,11 @@ class LinkError(BusError):
     """A message or a frame did not get across."""
 
 
-class StaleFrame(LinkError):  # noqa: N818  named by what the caller can do
+class StaleFrame(LinkError):
     """The slot was rewritten or belongs to an earlier life of the ring; take the next descriptor."""
 
 
-class Gap(LinkError):  # noqa: N818  named by what the caller can do
+class Gap(LinkError):
     """`n` samples before `oldest` were overwritten before they could be read; the next good sample is `oldest`."""
 
     def __init__(self, n: int, oldest: int = 0) -> None:
@@ -41,15 +41,15 @@ class Gap(LinkError):  # noqa: N818  named by what the caller can do
         self.oldest = oldest
 
 
-class PeerGone(LinkError):  # noqa: N818  named by what the caller can do
+class PeerGone(LinkError):
     """The other end exited; the supervisor will restart it."""
 
 
-class DeadlineMissed(LinkError):  # noqa: N818  named by what the caller can do
+class DeadlineMissed(LinkError):
     """No answer in time; retrying may help."""
 
 
-class Overflow(LinkError):  # noqa: N818  named by what the caller can do
+class Overflow(LinkError):
     """As many commands as the link holds are waiting already."""
 
 

@@ -12,7 +12,7 @@ import queue
 import struct
 from collections.abc import Callable
 from itertools import cycle
-from multiprocessing import shared_memory  # noqa: TID251  a peer in this benchmark: Frigate's pattern, with its faults
+from multiprocessing import shared_memory
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -151,7 +151,7 @@ class ZmqSender:
 
     def send(self, stamp: Stamp) -> None:
         self._socket.send(_HEAD.pack(*stamp), zmq.SNDMORE)
-        self._socket.send(self._buffer[: stamp.width * stamp.height * 3], copy=self.copy)
+        self._socket.send(self._buffer[: stamp.width * stamp.height * 3].data, 0, copy=self.copy)
 
     def close(self) -> None:
         self._socket.close()
@@ -180,7 +180,7 @@ class ZmqReceiver:
         except zmq.Again:
             return False
         body = self._socket.recv(copy=self.copy)
-        see(np.frombuffer(body, np.uint8).reshape(stamp.height, stamp.width, 3), stamp)
+        see(np.frombuffer(body if isinstance(body, bytes) else body.buffer, np.uint8).reshape(stamp.height, stamp.width, 3), stamp)
         return True
 
 
@@ -241,6 +241,7 @@ class NamedSender(QueueSender):
     def send(self, stamp: Stamp) -> None:
         segment = self._segments[stamp.seq % self.slots]
         frame = self.frame(stamp.width, stamp.height)
+        assert segment.buf is not None
         segment.buf[: frame.nbytes] = frame.reshape(-1).data
         try:
             self._queue.put_nowait((tuple(stamp), segment.name))

@@ -19,9 +19,9 @@ class ScenarioError(RehearsalError):
     """The scenario, or a file it names, is wrong."""
 
 
-class MissingProgram(RehearsalError):  # noqa: N818 - named by what is the case
+class MissingProgram(RehearsalError):
     """A program or voice that the rehearsal needs is not on this machine."""
 
 
-class KioskFailed(RehearsalError):  # noqa: N818
+class KioskFailed(RehearsalError):
     """The kiosk or its page did not start, or ended early."""
