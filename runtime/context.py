@@ -93,6 +93,8 @@ class Context:
         self._rings: dict[str, FrameWriter | FrameReader | AudioWriter | AudioReader] = {}
         self._stats_due = 0
         self._dropped: dict[str, int] = {}
+        self._notices: dict[str, Notice] = {}  # those that hold
+        self._stage_lives = 0
         for row in topology.LINKS:
             self._open(row)
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -142,6 +144,7 @@ class Context:
         if now >= self._stats_due:
             self._stats_due = now + _STATS_EVERY_NS
             self._publish_stats(now)
+            self._repeat_notices()
 
     def stop(self) -> None:
         """Ask the node to end; safe in a signal handler."""
@@ -183,10 +186,23 @@ class Context:
         self._try("marks", Mark(turn, self.clock.monotonic_ns() if t_ns is None else t_ns, stage, value))
 
     def notice(self, code: str, text: str, audience: str = "technician") -> None:
-        """Show one line on the page; an empty text takes it back."""
+        """Show one line on the page until it is taken back by an empty text; a stage that is restarted is told again."""
+        notice = Notice(0, self.clock.monotonic_ns(), code, text, audience)
         if text:
             self.log.warning("%s", text)
-        self._try("notice", Notice(0, self.clock.monotonic_ns(), code, text, audience))
+            self._notices[code] = notice
+        else:
+            self._notices.pop(code, None)
+        self._try("notice", notice)
+
+    def _repeat_notices(self) -> None:
+        """Tell the stage what holds if it is another one than before."""
+        end = self._out.get("notice")
+        if end is None or (lives := end.stats().restarts) == self._stage_lives:
+            return
+        self._stage_lives = lives
+        for notice in self._notices.values():
+            self._try("notice", notice)
 
     def _try(self, link: str, message: Message) -> None:
         if link not in self._out:  # the reader itself: nothing to send across

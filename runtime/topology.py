@@ -89,7 +89,7 @@ LINKS: tuple[Link, ...] = (
     Link("playhead", Kind.LATEST, "stage", ("renderer", "conductor", "voice", "listener"), m.Playhead, hz=30),
     Link("heard", Kind.STREAM, "stage", ("conductor", "dialogue"), m.Heard, hz=1),
     Link("visitor", Kind.STREAM, "stage", ("conductor",), m.VisitorInput, hz=1),
-    Link("notice", Kind.COMMAND, ANY, ("stage",), m.Notice, hz=1, deadline_ms=10_000, capacity=32),
+    Link("notice", Kind.COMMAND, ANY, ("stage",), m.Notice, hz=1, deadline_ms=120_000, capacity=32),
     # The payload of `video` is the frame descriptor itself.
     Link("video", Kind.LATEST, "renderer", ("stage",), None, hz=30, ring=VIDEO_RING),
     Link("nodes", Kind.STREAM, SUPERVISOR, ("conductor", "stage", "health"), m.NodeEvent, hz=1),
