@@ -188,8 +188,8 @@ class Listener:
 def main(ctx: Context) -> None:
     """Run the listener until it is told to stop."""
     engines = select(environment().cache / "models")
-    for line in engines.why:
-        ctx.notice("voice-activity", line)
+    if engines.why:
+        ctx.notice("voice-activity", "; ".join(engines.why))  # a second line under the same code would replace the first
     listener = Listener(ctx, ctx.audio_reader("mic"), engines)
     # The first pass of a model allocates and is slow: not in a visitor's first pause.
     engines.judge.complete(np.zeros(MIC_RATE, np.int16), MIC_RATE // 2, 0.0)
