@@ -96,7 +96,8 @@ class Stage:
         logo = ctx.pack.path / ctx.pack.brand.logo if ctx.pack.brand.logo else None
         server = Server(self, ctx.boot.token, logo)
         port = await server.start(ctx.config.stage.port)
-        (Path(ctx.boot.run_dir) / PORT_FILE).write_text(str(port))
+        with suppress(OSError):  # the disk is full: only who set port 0 misses the file
+            (Path(ctx.boot.run_dir) / PORT_FILE).write_text(str(port))
         loop = asyncio.get_running_loop()
         ctx.attach(loop, self._from_bus)
         ctx.ready()
