@@ -188,7 +188,12 @@ class Supervisor:
         if node.nice:
             with suppress(PermissionError):  # only root may raise a priority; without it the node runs as it is
                 os.setpriority(os.PRIO_PROCESS, process.pid, node.nice)
-        pidfd = os.pidfd_open(process.pid)
+        try:
+            pidfd = os.pidfd_open(process.pid)
+        except OSError:  # a node that we cannot watch must not run
+            process.kill()
+            process.wait()
+            raise
         self._processes[node.name] = process
         self._pidfds[pidfd] = node.name
         self._poll.register(pidfd, select.POLLIN)

@@ -90,6 +90,38 @@ def test_a_hopeless_node_takes_only_its_feature(tmp_path, capfd):
 
 
 @pytest.mark.system
+def test_a_kiosk_without_its_stage_is_not_ready(tmp_path):
+    """Nobody is told that the kiosk is ready while something it cannot do without has been given up."""
+    told: list[bool] = []
+    needed = Node("stage", "tests.support.nodes.hopeless", cpu_pct=1, pss_mb=50, beat_s=0.2, essential=True)
+    kiosk = Kiosk(tmp_path, needed, row("voice"))
+    kiosk.supervisor._on_ready = lambda: told.append(True)
+    with kiosk:
+        kiosk.state("stage", NodeState.GIVEN_UP)
+        kiosk.state("voice", NodeState.READY)
+    assert told == []
+
+
+@pytest.mark.system
+def test_a_node_that_the_system_refuses_to_start_is_tried_again(tmp_path, monkeypatch):
+    """No processes left for a moment: the others run on, and the node comes when there is room."""
+    popen = subprocess.Popen
+    refused: list[str] = []
+
+    def full(*arguments, **named):
+        if not refused:
+            refused.append("voice")
+            raise BlockingIOError("Resource temporarily unavailable")
+        return popen(*arguments, **named)
+
+    monkeypatch.setattr(subprocess, "Popen", full)
+    with Kiosk(tmp_path, row("voice"), row("dialogue")) as kiosk:
+        kiosk.state("voice", NodeState.READY, restarts=1)
+        kiosk.state("dialogue", NodeState.READY)
+    assert refused
+
+
+@pytest.mark.system
 def test_nothing_is_left_after_a_stop(tmp_path):
     """All processes gone, even the deaf one; no directory, no descriptor, no shared memory."""
     before, shm = len(os.listdir("/proc/self/fd")), sorted(os.listdir("/dev/shm"))
