@@ -260,7 +260,7 @@ def test_a_pack_with_a_slot_that_is_not_defined(tmp_path: Path) -> None:
     status, lines = run("--config", str(toml))
     assert status == 2
     assert len(lines) == 1
-    assert "tools.toml: tool[orderDrink].phrases: slot {sise} is not defined, did you mean" in lines[0]
+    assert "tools.toml: tool[orderDrink].phrases: slot {sise} is not defined (did you mean size?)" in lines[0]
 
 
 # --- a box in a bad state
