@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from engines.renderer._types import Colour, RendererError
 
-__all__ = ["FRAME", "Composer", "Drawing", "check_background", "rgb_to_nv12"]
+__all__ = ["FRAME", "Composer", "Drawing", "check_background", "patch_mask", "rgb_to_nv12"]
 
 FRAME = 512  # size of the frame that the network's pixels refer to
 _RESIDUAL = 128
@@ -48,7 +48,7 @@ class Drawing(NamedTuple):
     places: Floats
 
 
-def _patch_mask(height: int, width: int, feather: float = 0.28) -> Floats:
+def patch_mask(height: int, width: int, feather: float = 0.28) -> Floats:
     """Blending weight of a patch: 1 inside, 0 on the rim (a superellipse)."""
     y, x = np.mgrid[:height, :width]
     u, v = np.abs((x + 0.5) / width * 2 - 1), np.abs((y + 0.5) / height * 2 - 1)
@@ -118,7 +118,7 @@ class _Layer:
         if self.pool > 1:
             patch = cv2.resize(patch, (w, h), interpolation=cv2.INTER_AREA)
         if (h, w) not in self.masks:
-            self.masks[h, w] = cv2.resize(_patch_mask(h * self.pool, w * self.pool), (w, h), interpolation=cv2.INTER_AREA)
+            self.masks[h, w] = cv2.resize(patch_mask(h * self.pool, w * self.pool), (w, h), interpolation=cv2.INTER_AREA)
         m = np.array(place, np.float64) * self.scale
         m[:, :2] *= self.pool
         corners = np.array([[0, 0], [w, 0], [0, h], [w, h]]) @ m[:, :2].T + m[:, 2]

@@ -16,7 +16,7 @@ from torch import Tensor
 from engines.studio.rig import INDEX, RANGES, Rig, project
 from engines.studio.sampler import IDLE
 
-__all__ = ["EYE_SHAPE", "MOUTH_SHAPE", "ORIGINS", "Geometry", "fit", "gaze_features", "patch_mask", "pose_features"]
+__all__ = ["EYE_SHAPE", "MOUTH_SHAPE", "ORIGINS", "Geometry", "fit", "gaze_features", "pose_features"]
 
 MOUTH_SHAPE, EYE_SHAPE = (112, 144), (96, 96)  # height, width
 # Top left corners of mouth, left eye, right eye patch at rest.
@@ -79,13 +79,3 @@ def fit(rig: Rig, seed: int = 0) -> Geometry:
         pose = rig.pose(controls)
         spots.append(project(rig.eye_points(np.array([[0.0, 0.0, 1.3]]), 0, pose))[0][0] - ORIGINS[1])
     return Geometry(places, np.linalg.lstsq(gaze_features(torch.tensor(gaze)).numpy(), np.array(spots), rcond=None)[0])
-
-
-def patch_mask(shape: tuple[int, int], feather: float = 0.28) -> NDArray[np.float32]:
-    """Soft blending weight (h, w) of a patch: 1 inside, 0 on the rim (a superellipse)."""
-    h, w = shape
-    y, x = np.mgrid[:h, :w]
-    u, v = np.abs((x + 0.5) / w * 2 - 1), np.abs((y + 0.5) / h * 2 - 1)
-    r = (u**4 + v**4) ** 0.25
-    t = np.clip((0.97 - r) / feather, 0, 1)
-    return np.asarray(t * t * (3 - 2 * t), np.float32)

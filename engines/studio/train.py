@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from engines.renderer.compose import patch_mask
 from engines.studio import dataset
-from engines.studio.geometry import Geometry, fit, patch_mask
+from engines.studio.geometry import Geometry, fit
 from engines.studio.network import FRAME, VisavisFace
 from engines.studio.rig import Rig
 
@@ -118,7 +119,7 @@ def _patch_loss(
 def _variation(patches: NDArray[np.uint8]) -> Tensor:
     """Loss weight (1, 1, h, w) of patches (n, h, w, 3): mask times 1 + how much the pixel varies over the set."""
     sd = patches[::4].astype(np.float32).mean(-1).std(0)
-    return torch.from_numpy((patch_mask(sd.shape) + 0.05) * (0.5 + 2.5 * sd / sd.max()))[None, None]
+    return torch.from_numpy((patch_mask(*sd.shape) + 0.05) * (0.5 + 2.5 * sd / sd.max()))[None, None]
 
 
 def _first_plate(frames: dataset.Frames) -> Tensor:
