@@ -32,7 +32,7 @@ class VoskRecogniser:
         self._vosk = vosk
         try:
             self._model = vosk.Model(str(model))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  vosk raises bare Exception
             raise ModelError(f"{model}: vosk cannot load it ({error}): run 'visavis models verify'") from None
         self._grammars: dict[str, str] = {}
         self._expected = ""
