@@ -1,8 +1,8 @@
 """What every engine raises when it cannot do its work.
 
-    EngineError
-    ├── ModelError       a model file is missing, corrupt or of the wrong kind: fetch or verify it
-    └── EngineMissing    the library behind the engine is not installed here: another engine serves
+EngineError
+├── ModelError       a model file is missing, corrupt or of the wrong kind: fetch or verify it
+└── EngineMissing    the library behind the engine is not installed here: another engine serves
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class KioskBrowser:
         """The browser's process id while it runs."""
         return self._process.pid if self._process else None
 
-    def __enter__(self) -> KioskBrowser:
+    def __enter__(self) -> KioskBrowser:  # noqa: PYI034
         self._thread.start()
         return self
 
@@ -159,7 +159,7 @@ class KioskBrowser:
 
     def _page_is_there(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self._url.rstrip('/')}/alive", timeout=_LOOK_S) as answer:
+            with urllib.request.urlopen(f"{self._url.rstrip('/')}/alive", timeout=_LOOK_S) as answer:  # noqa: S310 - our own loopback address
                 return bool(json.load(answer)["page"])
         except (urllib.error.URLError, TimeoutError, ValueError):
             return True  # the stage itself is away: the page waits for it, and a restart of the browser would not help

@@ -38,6 +38,8 @@ _PING_NS = _NS
 SILENT_PAGE_NS = 3 * _NS
 """A page that says nothing for so long hangs: it is told to reload, and after as long again it is given up."""
 _INPUT_CHARS = 400
+_JOIN_S = 0.15
+"""A node that is ready again may still be making its connections."""
 _INPUTS = {kind.value for kind in m.InputKind} - {"page", "mic"}
 _MICROPHONE = ("on", "off", "denied", "unplugged")
 
@@ -59,6 +61,7 @@ class Stage:
         self._playout = Playout(ctx.audio_reader("speech"), self, self)
         self._page: PageLink | None = None
         self._screen = Screen(ctx.pack, self._tell)
+        self._unheard: list[m.VisitorInput] | None = None  # what the conductor missed, while it is away
         self._boot_id = Guard(ctx.boot.token, 0).boot
         self._pinged_ns = 0
         self._counts = {"pages": 0, "reloads": 0, "lost": 0}
@@ -73,7 +76,7 @@ class Stage:
             "speech": self._playout.speech,
             "sound": self._on_sound,
             "notice": lambda notice, _: self._screen.note(notice.code, notice.text, notice.audience),
-            "nodes": lambda event, _: self._screen.on_node(event),
+            "nodes": lambda event, _: self._on_node(event),
         }
         self._messages: dict[type[p.FromPage], Callable[[PageLink, Any, int], None]] = {
             p.Hello: self._on_hello,
@@ -184,6 +187,20 @@ class Stage:
             self._playout.resume(now)
         else:
             self._playout.duck(now)
+
+    def _on_node(self, event: m.NodeEvent) -> None:
+        self._screen.on_node(event)
+        if event.node != "conductor":
+            return
+        if event.state is m.NodeState.READY:
+            asyncio.get_running_loop().call_later(_JOIN_S, self._conductor_is_back)
+        elif event.restarts and self._unheard is None:
+            self._unheard = []
+
+    def _conductor_is_back(self) -> None:
+        unheard, self._unheard = self._unheard or [], None
+        for message in unheard:
+            self._ctx.publish("visitor", message)
 
     def _tell(self, kind: str, /, **what: Any) -> None:
         if self._page:
@@ -334,7 +351,11 @@ class Stage:
         self._publish_input(m.InputKind.MIC, state)
 
     def _publish_input(self, kind: m.InputKind, text: str) -> None:
-        self._ctx.publish("visitor", m.VisitorInput(self._screen.floor.turn, self.now_ns(), kind, text))
+        message = m.VisitorInput(self._screen.floor.turn, self.now_ns(), kind, text)
+        if self._unheard is None:
+            self._ctx.publish("visitor", message)
+        else:
+            self._unheard.append(message)
 
     def _on_probe(self, page: PageLink, message: p.Probe, now: int) -> None:
         if self._recorder and page.clock.known:

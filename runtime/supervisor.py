@@ -52,7 +52,7 @@ _CHILD_ENV = {
 }
 
 
-class PortInUse(Exception):  # noqa: N818 - named by what is the case
+class PortInUse(Exception):
     """Something else listens on the page's port."""
 
 

@@ -3,8 +3,6 @@
 IPA (espeak-ng, Piper, our own voice) and ARPAbet (flite, CMU dictionaries) are both read here and nowhere else.
 """
 
-# ruff: noqa: RUF001, RUF002 - IPA is meant
-
 from __future__ import annotations
 
 from typing import NamedTuple

@@ -1,6 +1,5 @@
 """How words sound, in the phones of CMUdict: from the dictionary, from a respelling, or from espeak-ng's IPA."""
 
-# ruff: noqa: RUF001  IPA letters look like Latin ones
 from __future__ import annotations
 
 import ctypes

@@ -25,7 +25,7 @@ def _no_tensorrt(module: str) -> str:
     """Why this runtime does not draw here; importing it is the test, and the import may fail in any way."""
     try:
         importlib.import_module(module)
-    except Exception as e:
+    except Exception as e:  # noqa: BLE001 - onnx and ONNX Runtime share no error class; the face must move anyway
         return f"{_TENSORRT[module]}: {str(e).splitlines()[0] if str(e) else type(e).__name__}"
     return "installed, but compiled engines are made by engines.compile on the device; this build draws on the CPU"
 
@@ -43,7 +43,7 @@ def select(pack: AvatarPack, *, threads: int = 1, cache: Path | None = None) -> 
     why_not = {module: _no_tensorrt(module) for module in _TENSORRT}
     try:
         engine: Renderer = OnnxRuntimeRenderer(pack, threads=threads, cache=cache)
-    except Exception as e:
+    except Exception as e:  # noqa: BLE001 - onnx and ONNX Runtime share no error class; the face must move anyway
         why_not["onnxruntime"] = f"{pack.network}: {str(e).splitlines()[0] if str(e) else type(e).__name__}"
         return Selection(IdleLoop(pack.path), "idle", why_not)
     return Selection(engine, "onnxruntime", why_not)

@@ -35,7 +35,7 @@ def inside(polygon: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return odd
 
 
-def paint(rig: Rig, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
+def paint(rig: Rig, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:  # noqa: C901, PLR0915 - one stroke after another
     """Albedo (SIZE, SIZE, 3), sRGB encoded, and roughness (SIZE, SIZE); row 0 is v = 0."""
     n = SIZE
     rng = np.random.default_rng(seed)

@@ -4,8 +4,6 @@ piper-tts is GPL-3.0-or-later (it links espeak-ng); it is an optional extra and 
 A sentence is one inference that cannot be interrupted: cancelling waits for one sentence at most, so the callers send clauses.
 """
 
-# ruff: noqa: RUF001 - IPA are meant
-
 from __future__ import annotations
 
 import contextlib

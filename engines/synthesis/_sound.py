@@ -1,7 +1,5 @@
 """What every clip has in common, whatever made it: no silence before its first sound, no clicks, one level, a pause that fits."""
 
-# ruff: noqa: RUF001 - typographic dashes and IPA are meant
-
 from __future__ import annotations
 
 from collections.abc import Iterable

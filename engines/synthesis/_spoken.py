@@ -4,8 +4,6 @@ English only: these are the readings that espeak-ng and Piper (which asks espeak
 point four zero") and "9:00 am" ("nine zero zero am"). Plain numbers are left to espeak-ng.
 """
 
-# ruff: noqa: RUF001 - typographic dashes are meant
-
 from __future__ import annotations
 
 import re

@@ -37,7 +37,7 @@ class CommandSender(Generic[T]):
         context: zmq.Context[Any],
         path: str,
         prefix: int,
-        type: type[T],
+        type: type[T],  # noqa: A002  the bus's word for what a link carries
         deadline_ms: int,
         capacity: int,
         *,
@@ -194,7 +194,7 @@ class CommandReceiver(Generic[T]):
         context: zmq.Context[Any],
         path: str,
         prefix: int,
-        type: type[T],
+        type: type[T],  # noqa: A002  the bus's word for what a link carries
         capacity: int = 1024,
         *,
         clock: Clock = monotonic_ns,

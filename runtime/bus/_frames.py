@@ -63,7 +63,7 @@ class FrameDescriptor(msgspec.Struct, frozen=True, array_like=True, gc=False):
 VERSION = 1
 
 
-def shape_of(format: int, width: int, height: int) -> tuple[int, ...]:
+def shape_of(format: int, width: int, height: int) -> tuple[int, ...]:  # noqa: A002
     """The array shape of a frame of bytes. ValueError for a format or a size that cannot be."""
     if width <= 0 or height <= 0:
         raise ValueError(f"a frame of {width}x{height} pixels cannot be")

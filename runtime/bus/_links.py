@@ -47,7 +47,7 @@ class Publisher(Generic[T]):
         context: zmq.Context[Any],
         path: str,
         codec_prefix: int,
-        type: type[T],
+        type: type[T],  # noqa: A002  the bus's word for what a link carries
         *,
         clock: Clock = monotonic_ns,
     ) -> None:
@@ -100,7 +100,7 @@ class Subscriber(Generic[T]):
         context: zmq.Context[Any],
         path: str,
         prefix: int,
-        type: type[T],
+        type: type[T],  # noqa: A002  the bus's word for what a link carries
         kind: LinkKind | str,
         *,
         on_gap: Callable[[int], None] | None = None,

@@ -12,7 +12,7 @@ import queue
 import struct
 from collections.abc import Callable
 from itertools import cycle
-from multiprocessing import shared_memory
+from multiprocessing import shared_memory  # noqa: TID251  a peer in this benchmark: Frigate's pattern, with its faults
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np

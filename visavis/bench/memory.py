@@ -46,13 +46,13 @@ def run(minutes: float = 5.0) -> dict[str, Any]:
 
 
 def _weigh(kiosk: int, browser: int) -> dict[str, float]:
-    """MB by node; everything of the browser together; `total`."""
+    """MB by node; everything of the browser together; `nodes` is the sum without it."""
     weights: dict[str, float] = {}
     pages = set(_processes.tree(browser))
     for pid in {*_processes.tree(kiosk), *pages}:
         name = "chromium" if pid in pages else "supervisor" if pid == kiosk else _processes.name_of(pid).removeprefix("vv-")
         weights[name] = weights.get(name, 0.0) + _processes.pss_mb(pid)
-    return weights | {"total": sum(weights.values())}
+    return weights | {"nodes": sum(mb for name, mb in weights.items() if name != "chromium")}
 
 
 def _row(samples: list[tuple[float, float]]) -> dict[str, float]:

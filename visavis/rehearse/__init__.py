@@ -84,7 +84,9 @@ class _Run:
         self.room_start_ns = 0
         self.drawn: list[frames.Drawn] = []
         self._memory: list[tuple[float, float]] = []
-        self._nodes: dict[str, float] = {}
+        self._sizes: dict[str, float] = {}
+        self._spent: dict[int, tuple[str, float]] = {}
+        self._weighed_s = 0.0
         self._visitor: Visitor | None = None
         self._observer: Observer | None = None
         self._face_s = self._ready_s = -1.0
@@ -157,17 +159,30 @@ class _Run:
 
     def _weigh(self, kiosk: int, browser: int, stop: threading.Event) -> None:
         begin = time.monotonic()
+        used: dict[int, tuple[str, float]] = {}
         while True:
-            sizes = {pid: _processes.pss_mb(pid) for root in (kiosk, browser) for pid in _processes.tree(root)}
-            chrome = set(_processes.tree(browser))
-            names: dict[str, float] = {}
-            for pid, mb in sizes.items():
-                name = "chromium" if pid in chrome else "supervisor" if pid == kiosk else _processes.name_of(pid)
-                names[name] = names.get(name, 0.0) + mb
-            self._nodes = {name: round(mb, 1) for name, mb in names.items()}
-            self._memory.append((time.monotonic() - begin, sum(sizes.values())))
+            pages = set(_processes.tree(browser))
+            sizes: dict[str, float] = {}
+            for pid in {*_processes.tree(kiosk), *pages}:
+                name = "chromium" if pid in pages else "supervisor" if pid == kiosk else _processes.name_of(pid).removeprefix("vv-")
+                sizes[name] = sizes.get(name, 0.0) + _processes.pss_mb(pid)
+                spent = _processes.cpu_s(pid)
+                used[pid] = (name, used[pid][1] if pid in used else spent)
+                self._spent[pid] = (name, spent - used[pid][1])
+            self._sizes = {name: round(mb, 1) for name, mb in sizes.items()}
+            now = time.monotonic() - begin
+            # The page's browser is weighed apart: its size is Chromium's, not ours.
+            self._memory.append((now, sum(mb for name, mb in sizes.items() if name != "chromium")))
+            self._weighed_s = now
             if stop.wait(_MEMORY_EVERY_S):
                 return
+
+    def _cpu_pct(self) -> dict[str, float]:
+        """Percent of one core by node while the visitor was there."""
+        seconds: dict[str, float] = {}
+        for name, spent in self._spent.values():
+            seconds[name] = seconds.get(name, 0.0) + spent
+        return {name: round(100 * spent / max(self._weighed_s, 1.0), 1) for name, spent in sorted(seconds.items())}
 
     def measure(self, **about: Any) -> dict[str, Any]:
         """The report."""
@@ -187,8 +202,8 @@ class _Run:
             self._visitor.trouble.append(str(error))
         return report.build(
             heard, turns, self.drawn, records, measure.levels_db(right, RATE), self.room_start_ns, self._memory,
-            pss_mb_by_node=self._nodes, trouble=self._visitor.trouble, recorded=self._record, debugger=self._scenario.touches,
-            seconds=round(len(self.room) / RATE, 1), title=self._scenario.title, machine=_machine(), **about,
+            pss_mb_by_node=self._sizes, cpu_pct_by_node=self._cpu_pct(), trouble=self._visitor.trouble, recorded=self._record,
+            debugger=self._scenario.touches, seconds=round(len(self.room) / RATE, 1), title=self._scenario.title, machine=_machine(), **about,
         )  # fmt: skip
 
 

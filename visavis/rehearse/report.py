@@ -32,7 +32,7 @@ def build(
     memory: Sequence[tuple[float, float]],
     **about: Any,
 ) -> dict[str, Any]:
-    """The report. `levels` are those of the loudspeaker; `memory` is (seconds, PSS MB of kiosk and page); `about` is put in as it is."""
+    """The report. `levels` are the loudspeaker's; `memory` is (seconds, PSS MB of all nodes, Chromium apart); `about` goes in as it is."""
     first = [t.first_sound_ms for t in turns if t.first_sound_ms is not None]
     ducks = [t.duck_ms for t in turns if t.duck_ms is not None]
     interruptions = [t.interruption_ms for t in turns if t.interruption_ms is not None]

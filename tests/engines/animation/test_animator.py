@@ -1,7 +1,5 @@
 """The face around the mouth is alive, smooth and repeatable."""
 
-# ruff: noqa: RUF001 - IPA is meant
-
 from __future__ import annotations
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The mouth says what is heard: contacts close, vowels open at their centre, silence is the resting face."""
 
-# ruff: noqa: RUF001 - IPA is meant
-
 from __future__ import annotations
 
 import numpy as np

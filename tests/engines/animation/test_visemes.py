@@ -1,7 +1,5 @@
 """Each phoneme of either alphabet has its shape."""
 
-# ruff: noqa: RUF001 - IPA is meant
-
 from __future__ import annotations
 
 import pytest

@@ -1,6 +1,6 @@
 """Where the sounds of words come from."""
 
-# ruff: noqa: RUF001  IPA letters look like Latin ones
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Written text becomes what a person would say, and every spoken letter knows its written word."""
 
-# ruff: noqa: RUF001 - typographic dashes are meant
-
 from __future__ import annotations
 
 import pytest

@@ -1,7 +1,5 @@
 """Both voices, the real libraries: clips sound at once, tell the truth about their timing and fail with one line."""
 
-# ruff: noqa: RUF001 - IPA are meant
-
 from __future__ import annotations
 
 import shutil

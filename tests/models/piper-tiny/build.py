@@ -6,8 +6,6 @@ Same inputs (input, input_lengths, scales), output and single Ceil node as a rea
 alignments run in the tests; the sound itself carries no words. Every weight is made here; the id map is a plain numbering of IPA letters.
 """
 
-# ruff: noqa: RUF001 - IPA are meant
-
 from __future__ import annotations
 
 import json

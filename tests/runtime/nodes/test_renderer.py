@@ -1,7 +1,5 @@
 """The renderer draws at every tick, follows the loudspeaker and forgets what was interrupted."""
 
-# ruff: noqa: RUF001 - IPA is meant
-
 from __future__ import annotations
 
 import threading
