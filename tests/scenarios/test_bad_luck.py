@@ -98,6 +98,32 @@ def test_a_question_while_its_node_is_away(kiosk: Kiosk, name: str) -> None:
     assert others_that_fell(kiosk, name, since) == []
 
 
+def test_a_question_while_the_conductor_is_away(kiosk: Kiosk) -> None:
+    """What a visitor types or touches meanwhile is not lost."""
+    since = kiosk.seen.mark()
+    kiosk.kill("conductor")
+    kiosk.seen.wait("bus nodes", lambda event: event.node == "conductor" and event.state is m.NodeState.DOWN, since=since)
+    kiosk.seen.wait("page frame", since=kiosk.seen.mark())  # the stage has heard of it too
+    kiosk.page.type(NEXT)
+    kiosk.back("conductor", since)
+    assert "cash" in kiosk.finished(since).text
+
+
+def test_an_order_survives_the_dialogue(kiosk: Kiosk) -> None:
+    """In the middle of an order the dialogue dies: the visitor goes on where they were."""
+    since = kiosk.seen.mark()
+    kiosk.ask("A latte please.")
+    kiosk.finished(since)
+    since = kiosk.seen.mark()
+    kiosk.kill("dialogue")
+    kiosk.back("dialogue", since)
+    kiosk.ask("A large one.")
+    kiosk.finished(since)
+    card = kiosk.seen.all("page reply", since)[-1]["card"]
+    assert "latte" in card
+    assert "large" in card
+
+
 def test_the_conductor_dies_while_the_answer_ends(kiosk: Kiosk) -> None:
     """Nobody tells the next conductor that the answer has ended: it finds out, and comes to rest, so that the visit can end."""
     since = kiosk.seen.mark()

@@ -203,7 +203,8 @@ class _Run:
         return report.build(
             heard, turns, self.drawn, records, measure.levels_db(right, RATE), self.room_start_ns, self._memory,
             pss_mb_by_node=self._sizes, cpu_pct_by_node=self._cpu_pct(), trouble=self._visitor.trouble, recorded=self._record,
-            debugger=self._scenario.touches, seconds=round(len(self.room) / RATE, 1), title=self._scenario.title, machine=_machine(), **about,
+            debugger=self._scenario.touches, seconds=round(len(self.room) / RATE, 1), title=self._scenario.title,
+            machine=_machine(), **about,
         )  # fmt: skip
 
 
