@@ -7,6 +7,7 @@ Speech, Floor, Sound ──► the page's loudspeaker ──► Playhead, Heard
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +39,7 @@ _PING_NS = _NS
 SILENT_PAGE_NS = 3 * _NS
 """A page that says nothing for so long hangs: it is told to reload, and after as long again it is given up."""
 _INPUT_CHARS = 400
+_MOST_UNHEARD = 16
 _JOIN_S = 0.15
 """A node that is ready again may still be making its connections."""
 _INPUTS = {kind.value for kind in m.InputKind} - {"page", "mic"}
@@ -61,7 +63,7 @@ class Stage:
         self._playout = Playout(ctx.audio_reader("speech"), self, self)
         self._page: PageLink | None = None
         self._screen = Screen(ctx.pack, self._tell)
-        self._unheard: list[m.VisitorInput] | None = None  # what the conductor missed, while it is away
+        self._unheard: deque[m.VisitorInput] | None = None  # what the conductor missed, while it is away
         self._boot_id = Guard(ctx.boot.token, 0).boot
         self._pinged_ns = 0
         self._counts = {"pages": 0, "reloads": 0, "lost": 0}
@@ -195,10 +197,10 @@ class Stage:
         if event.state is m.NodeState.READY:
             asyncio.get_running_loop().call_later(_JOIN_S, self._conductor_is_back)
         elif event.restarts and self._unheard is None:
-            self._unheard = []
+            self._unheard = deque(maxlen=_MOST_UNHEARD)
 
     def _conductor_is_back(self) -> None:
-        unheard, self._unheard = self._unheard or [], None
+        unheard, self._unheard = self._unheard or deque(), None
         for message in unheard:
             self._ctx.publish("visitor", message)
 
