@@ -109,9 +109,11 @@ class Screen:
         lost = event.state is m.NodeState.GIVEN_UP
         if not lost and event.state is not m.NodeState.READY:
             return
+        was_lost = f"node-{event.node}" in self._notices
         self.note(f"node-{event.node}", f"{event.node} cannot be started: {event.reason}" if lost else "", "technician")
-        if code:
-            self.note(code, _LINES[code] if lost else "", "visitor")
+        still = lost or any(f"node-{name}" in self._notices for name, sense in _SENSES.items() if sense == code)
+        if code and (lost or was_lost):  # else the line is the node's own
+            self.note(code, _LINES[code] if still else "", "visitor")
 
     def on_microphone(self, state: str) -> None:
         """The page's microphone is on, off, denied or unplugged."""

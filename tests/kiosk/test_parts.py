@@ -176,3 +176,30 @@ def test_a_new_visit_forgets_cards_and_lines_for_the_visitor(pack: Pack) -> None
     screen.repeat()
     assert told.of("reply") == []
     assert [notice["code"] for notice in told.of("notice")] == ["mic-denied"]
+
+
+def standing(pack: Pack, *events: m.NodeEvent, before: str = "") -> set[str]:
+    """The notices that a page sees after these events."""
+    told = Told()
+    screen = Screen(pack, told)
+    if before:
+        screen.note(before, "It is so.", "visitor")
+    for event in events:
+        screen.on_node(event)
+    told.messages.clear()
+    screen.repeat()
+    return {notice["code"] for notice in told.of("notice")}
+
+
+def test_a_sense_is_back_when_all_of_its_nodes_are(pack: Pack) -> None:
+    """Hearing takes two nodes: one that comes back does not mend it."""
+    lost = [m.NodeEvent(0, 0, name, m.NodeState.GIVEN_UP, 5) for name in ("listener", "recogniser")]
+    back = [m.NodeEvent(0, 0, name, m.NodeState.READY, 5) for name in ("listener", "recogniser")]
+    assert "no-hearing" in standing(pack, *lost)
+    assert standing(pack, *lost, back[0]) == {"node-recogniser", "no-hearing"}
+    assert standing(pack, *lost, *back) == set()
+
+
+def test_what_a_node_says_of_itself_holds_when_it_is_ready(pack: Pack) -> None:
+    """A voice that starts without an engine is ready, and still silent."""
+    assert standing(pack, m.NodeEvent(0, 0, "voice", m.NodeState.READY), before="no-voice") == {"no-voice"}
