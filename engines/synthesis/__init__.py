@@ -2,6 +2,7 @@
 
     piper    a fetched neural voice (GPL-3, extra "piper")
     espeak   espeak-ng, always there (GPL-3, with espeakng-loader)
+    silent   no sound, but captions at a reader's pace: where not even espeak-ng works
 
 `select` takes the best that works here and says why the others do not.
 """
@@ -9,6 +10,7 @@
 from engines.synthesis._espeak import EspeakSynthesiser
 from engines.synthesis._piper import PiperSynthesiser
 from engines.synthesis._select import select
+from engines.synthesis._silent import SilentSynthesiser
 from engines.synthesis._spoken import sentences
 from engines.synthesis._types import Clip, Pcm, Selection, Synthesiser, TimedPhoneme, TimedWord
 
@@ -18,6 +20,7 @@ __all__ = [
     "Pcm",
     "PiperSynthesiser",
     "Selection",
+    "SilentSynthesiser",
     "Synthesiser",
     "TimedPhoneme",
     "TimedWord",

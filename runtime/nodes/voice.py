@@ -10,7 +10,7 @@ import numpy as np
 import soxr
 
 from engines.errors import EngineError
-from engines.synthesis import Clip, Selection, Synthesiser, TimedPhoneme, TimedWord, select, sentences
+from engines.synthesis import Clip, Selection, SilentSynthesiser, Synthesiser, TimedPhoneme, TimedWord, select, sentences
 from runtime.bus import AudioWriter
 from runtime.context import Context
 from runtime.messages import VOICE_RATE, Floor, Phoneme, Playhead, Reply, Say, Speech, SpokenWord
@@ -143,14 +143,16 @@ class Voice:
         return tuple(_fitting(clip, self._engine.rate) for clip in self._engine.speak(sentence))
 
     def _rescue(self, sentence: str, error: EngineError) -> tuple[Clip, ...]:
-        """The engine failed in the middle of a visit: the embedded voice takes over for good."""
-        self._ctx.notice("voice-engine", f"the voice failed and espeak-ng took over: {error}")
+        """The engine failed in the middle of a visit: the embedded voice takes over for good, or silence with captions."""
         try:
             self._engine = select("espeak").engine
-            return self._made(sentence)
+            clips = self._made(sentence)
         except EngineError as worse:
-            self._ctx.notice("voice-engine", f"no voice speaks: {worse}")
-            return ()
+            _mute(self._ctx, worse)
+            self._engine = SilentSynthesiser()
+            return self._made(sentence)
+        self._ctx.notice("voice-engine", f"the voice failed and espeak-ng took over: {error}")
+        return clips
 
     def _prepare(self, sentence: str) -> None:
         """Common phrases hold nothing of a visitor, so they stay when a visit ends."""
@@ -211,15 +213,25 @@ def common_phrases(pack: Pack) -> tuple[str, ...]:
     return tuple(text for text in (*(t for texts in lists for t in texts), *asks) if text and "{" not in text)
 
 
+def _mute(ctx: Context, error: EngineError) -> None:
+    """Say, to both, that nobody will hear anything."""
+    ctx.notice("voice-engine", f"no voice speaks, answers can only be read: {error}")
+    ctx.notice("no-voice", "I cannot speak at the moment. Please read my answers.", "visitor")
+
+
 def _choose(ctx: Context) -> Selection:
     voice = ctx.config.voice
-    chosen = select(
-        voice.engine,
-        voice.piper_model,
-        speaker=voice.speaker or ctx.pack.persona.voice,
-        rate=voice.rate,
-        pronunciations=ctx.pack.pronunciations,
-    )
+    try:
+        chosen = select(
+            voice.engine,
+            voice.piper_model,
+            speaker=voice.speaker or ctx.pack.persona.voice,
+            rate=voice.rate,
+            pronunciations=ctx.pack.pronunciations,
+        )
+    except EngineError as error:
+        _mute(ctx, error)
+        return Selection(SilentSynthesiser(), "silent")
     for engine, why in chosen.why_not:
         ctx.log.info("voice: not %s: %s", engine, why)
     if voice.engine == "piper" and not chosen.name.startswith("piper"):

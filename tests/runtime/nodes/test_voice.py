@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from engines.errors import EngineError
-from engines.synthesis import Clip, EspeakSynthesiser, PiperSynthesiser
+from engines.synthesis import Clip, EspeakSynthesiser, PiperSynthesiser, Selection
 from runtime.messages import VOICE_RATE, Floor, Message, Playhead, Posture, Reply, Say, Session, Speech
+from runtime.nodes import voice as voice_node
 from runtime.nodes.voice import AHEAD_S, Voice, _fitting, common_phrases
 from tests.support.harness import Bench
 
@@ -104,6 +105,43 @@ def test_sound_and_timing_are_where_the_message_says(room: Room):
     assert speech.phonemes[-1].end == speech.start + speech.samples
     assert [w.text for w in speech.words] == ["A", "flat", "white,", "please."]
     assert all(speech.start <= w.start < speech.start + speech.samples for w in speech.words)
+
+
+class Broken:
+    """A voice that fails."""
+
+    rate = VOICE_RATE
+
+    def speak(self, text: str) -> Iterator[Clip]:
+        raise EngineError(f"cannot say {len(text)} characters")
+        yield
+
+
+def nothing_works(*_: object, **__: object) -> Selection:
+    raise EngineError("no voice works on this machine: libespeak-ng.so is damaged")
+
+
+def test_without_any_voice_the_answer_can_be_read(monkeypatch: pytest.MonkeyPatch):
+    """The last engine fails too: silence in which the words come one by one, so that the captions show them, and one notice."""
+    monkeypatch.setattr(voice_node, "select", nothing_works)
+    with Bench() as bench:
+        room = Room(bench, Broken()).joined()
+        room.dialogue.publish("reply", Reply(2, 0, 0, "We open at nine.", True))
+        room.until(lambda: room.ended(2))
+        (speech,) = room.of(2)
+        assert [word.text for word in speech.words] == ["We", "open", "at", "nine."]
+        assert speech.samples > VOICE_RATE
+        assert not room.reader.read(speech.start, speech.samples).any()
+        room.until(lambda: room.notices)
+        assert "read" in room.notices[-1]
+
+
+def test_a_machine_without_a_voice_starts(monkeypatch: pytest.MonkeyPatch):
+    """The node serves with silence instead of dying again and again."""
+    monkeypatch.setattr(voice_node, "select", nothing_works)
+    with Bench() as bench:
+        chosen = voice_node._choose(bench.context("voice"))
+    assert [clip.text for clip in chosen.engine.speak("Hello. Welcome.")] == ["Hello.", "Welcome."]
 
 
 def test_a_newer_turn_drops_the_older_one_mid_clause(room: Room):
