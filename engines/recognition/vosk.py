@@ -53,7 +53,6 @@ class VoskRecogniser:
         else:
             self._stream = self._vosk.KaldiRecognizer(self._model, RATE)
         self._stream.SetWords(True)
-        self._stream.SetPartialWords(True)
         self._results = []
 
     def feed(self, pcm: Pcm) -> None:
@@ -67,8 +66,10 @@ class VoskRecogniser:
         """What was said so far; what came before a pause is stable."""
         if self._stream is None:
             return Hypothesis()
-        settled = _words(self._results, "result")
-        words = settled + _words([json.loads(self._stream.PartialResult())], "partial_result")
+        # Without times: partial words with times come only when the utterance is nearly over.
+        running = json.loads(self._stream.PartialResult()).get("partial", "").split()
+        settled = _words(self._results)
+        words = settled + [HeardWord(word) for word in running if word != _ELSEWHERE]
         return Hypothesis(_text(words), tuple(words), 0.0, len(_text(settled)))
 
     def finish(self) -> Hypothesis:
@@ -78,7 +79,8 @@ class VoskRecogniser:
         results = [*self._results, json.loads(self._stream.FinalResult())]
         self._stream = None
         heard = [word for result in results for word in result.get("result", ())]
-        words, text = _words(results, "result"), _text(_words(results, "result"))
+        words = _words(results)
+        text = _text(words)
         # Whatever lay outside the grammar counts as wholly doubtful.
         sure = sum(word["conf"] for word in heard if word["word"] != _ELSEWHERE) / max(1, len(heard))
         return Hypothesis(text, tuple(words), min(1.0, sure), len(text))
@@ -117,11 +119,11 @@ def _grammar(sentences: tuple[str, ...]) -> str:
     return json.dumps([*sentences, _ELSEWHERE])
 
 
-def _words(results: list[dict[str, Any]], key: str) -> list[HeardWord]:
+def _words(results: list[dict[str, Any]]) -> list[HeardWord]:
     return [
         HeardWord(word["word"], round(word["start"] * RATE), round(word["end"] * RATE), min(1.0, word.get("conf", 1.0)))
         for result in results
-        for word in result.get(key, ())
+        for word in result.get("result", ())
         if word["word"] != _ELSEWHERE
     ]
 

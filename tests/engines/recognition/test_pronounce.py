@@ -1,6 +1,5 @@
 """Where the sounds of words come from."""
 
-
 from __future__ import annotations
 
 from pathlib import Path
