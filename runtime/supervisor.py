@@ -33,7 +33,7 @@ from runtime.packs import load as load_pack
 from runtime.sharedstate import Board, create_board, create_checkpoint
 from runtime.supervision import Announce, Command, Exited, Life, Tick, decide
 
-__all__ = ["PortInUse", "Supervisor", "run"]
+__all__ = ["NoRunDir", "PortInUse", "Supervisor", "run"]
 
 log = logging.getLogger("supervisor")
 
@@ -43,6 +43,7 @@ STOP_LIMIT_S = 1.5
 """Nodes get this long after SIGTERM; the whole stop stays under 2 s."""
 OWN_NODES = tuple(row for row in topology.NODES if not row.external)
 _PERIOD_MS = 50
+_LONGEST_PLACE = 107 - len("/visavis-12345678/") - max(len(row.name) for row in topology.LINKS)
 _CHILD_ENV = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -54,6 +55,10 @@ _CHILD_ENV = {
 
 class PortInUse(Exception):
     """Something else listens on the page's port."""
+
+
+class NoRunDir(Exception):
+    """There is no place for the sockets."""
 
 
 class Supervisor:
@@ -260,13 +265,28 @@ def make_rings() -> dict[str, RingFds]:
 
 def make_run_dir() -> Path:
     """A private 0700 directory for the sockets; also sweeps those of kiosks that were killed together with all their nodes."""
-    base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
-    for stale in base.glob("visavis-*"):
-        _sweep(stale)
-    run_dir = Path(tempfile.mkdtemp(prefix="visavis-", dir=base))
+    run_dir = _make_dir()
+    for stale in run_dir.parent.glob("visavis-*"):
+        if stale != run_dir:
+            _sweep(stale)
     lock = os.open(run_dir / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)  # held until this process ends: a free lock means a dead kiosk
     return run_dir
+
+
+def _make_dir() -> Path:
+    """In XDG_RUNTIME_DIR, or where temporary files go. Raises NoRunDir."""
+    places = [place for place in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir()) if place]
+    why: list[str] = []
+    for place in dict.fromkeys(places):
+        if len(os.fsencode(place)) > _LONGEST_PLACE:
+            why.append(f"{place} (too long for the path of a socket)")
+            continue
+        try:
+            return Path(tempfile.mkdtemp(prefix="visavis-", dir=place))
+        except OSError as error:
+            why.append(f"{place} ({error.strerror})")
+    raise NoRunDir(f"no directory for the sockets can be made in {' or '.join(why)}: set XDG_RUNTIME_DIR to one that is ours")
 
 
 def _sweep(run_dir: Path) -> None:

@@ -26,7 +26,7 @@ models = App(name="models", help="Model files: what there is, fetch, verify, imp
 app.command(models)
 
 _MISTAKES = {
-    "BenchError", "BusError", "ConfigError", "EngineError", "FileNotFoundError", "PackError", "PortInUse",
+    "BenchError", "BusError", "ConfigError", "EngineError", "FileNotFoundError", "NoRunDir", "PackError", "PortInUse",
     "RehearsalError", "TimelineError",
 }  # fmt: skip
 """Errors that a person can mend: told in their own words, without a traceback."""

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 from runtime import topology
 from runtime.messages import NodeState
-from runtime.supervisor import STOP_LIMIT_S, PortInUse, Supervisor, check_port, make_run_dir
+from runtime.supervisor import STOP_LIMIT_S, NoRunDir, PortInUse, Supervisor, check_port, make_run_dir
 from runtime.topology import Node
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -168,6 +169,25 @@ def test_run_directories_of_dead_kiosks_are_swept(tmp_path):
     make_run_dir()
     assert living.exists()
     assert living.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("bad", ["missing", "x" * 100])
+def test_a_bad_runtime_directory_is_not_the_end(monkeypatch, tmp_path, bad):
+    """XDG_RUNTIME_DIR of another login does not exist, or is too long for a socket's path: the directory is made elsewhere."""
+    if bad != "missing":
+        (tmp_path / bad).mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / bad))
+    with tempfile.TemporaryDirectory(prefix="vvk-") as other:
+        monkeypatch.setattr(tempfile, "tempdir", other)
+        assert make_run_dir().parent == Path(other)
+
+
+def test_nowhere_to_put_the_sockets_is_said_in_one_line(monkeypatch):
+    """The technician is told where, why and what to do."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/proc")
+    monkeypatch.setattr(tempfile, "tempdir", "/proc")
+    with pytest.raises(NoRunDir, match=r"/proc .*set XDG_RUNTIME_DIR"):
+        make_run_dir()
 
 
 def test_a_port_in_use_is_said_in_one_line():
