@@ -148,7 +148,7 @@ def test_the_head_turns(face: OnnxRuntimeRenderer) -> None:
 
     assert nose(10) - nose(-10) > 8
     still, turned = _draw(face), _draw(face, _pose(face, yaw=10))
-    assert np.abs(_luma(still, *CHEST) - _luma(turned, *CHEST)).max() <= 6
+    assert np.abs(_luma(still, *CHEST) - _luma(turned, *CHEST)).mean() < 1
 
 
 def test_wild_controls_are_tamed(face: OnnxRuntimeRenderer) -> None:
