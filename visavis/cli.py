@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 import socket
 import sys
 from collections.abc import Sequence
@@ -23,7 +22,9 @@ BAD_USE = 2
 
 app = App(name="visavis", help="A face that shop visitors talk to, entirely on the device.")
 models = App(name="models", help="Model files: what there is, fetch, verify, import.")
+studio = App(name="studio", help="Make a face: train on rendered frames, pack, evaluate.")
 app.command(models)
+app.command(studio)
 
 _MISTAKES = {
     "BenchError", "BusError", "ConfigError", "EngineError", "FileNotFoundError", "NoRunDir", "PackError", "PortInUse",
@@ -218,26 +219,35 @@ def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed
     return suite.main(what, data=data, json=json, seed=seed, minutes=minutes)
 
 
-@app.command
-def studio(step: str, *arguments: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
-    """Make an avatar: run a step of engines.studio (rig, render, train, quantize, pack …) with its own arguments.
+@studio.command
+def train(data: Path, out: Path, *, minutes: float = 60.0, seed: int = 7, resume: bool = False) -> int:
+    """Train a face on rendered frames with labels (DATA as the collector writes it); OUT gets checkpoint.pt, which --resume continues."""
+    from engines.studio.train import train as learn
 
-    Parameters
-    ----------
-    step
-        The step's name.
-    arguments
-        Passed on; `--help` after `--` shows them.
+    learn(data, out, minutes=minutes, seed=seed, resume=resume, log=print)
+    return 0
 
-    """
-    from engines.errors import EngineError
 
-    folder = Path(__file__).resolve().parent.parent / "engines" / "studio"
-    steps = sorted(path.stem for path in folder.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
-    if step not in steps:
-        raise EngineError(f"studio has no step {step!r}: there are {', '.join(steps)}")
-    sys.argv = [f"visavis studio {step}", *arguments]
-    runpy.run_module(f"engines.studio.{step}", run_name="__main__")
+@studio.command
+def pack(checkpoint: Path, data: Path, out: Path, *, name: str, title: str = "", voice: str = "") -> int:
+    """Quantize a trained face and write it as an avatar pack into the folder OUT."""
+    from engines.studio.pack import pack as write
+
+    write(checkpoint, data, out, name=name, title=title or name.title(), voice=voice)
+    return 0
+
+
+@studio.command
+def evaluate(pack: Path, data: Path, *, json: Path | None = None) -> int:
+    """Measure an avatar pack on frames that no training saw, and write its card."""
+    from engines.studio.evaluate import card
+    from engines.studio.evaluate import evaluate as judge
+
+    report = judge(pack, data)
+    card(report, pack)
+    print((pack / "card.md").read_text(encoding="utf-8"))
+    if json:
+        json.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
     return 0
 
 

@@ -1,0 +1,1 @@
+"""Camera or frame in, faces out: landmarks, mouth opening, blendshapes."""
