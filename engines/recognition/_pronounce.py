@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import re
+import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -81,14 +83,18 @@ def arpabet(ipa: str) -> str:
 
 
 class _Speller:
-    """espeak-ng as a letter-to-sound converter. Its state is global: used while a domain is prepared, then left alone."""
+    """espeak-ng as a letter-to-sound converter.
+
+    Its state is global to the loaded library, so a copy of the file is loaded: a voice in the same process keeps its rate and language.
+    """
 
     def __init__(self) -> None:
         self._library: ctypes.CDLL | None = None
         try:
             import espeakng_loader
 
-            library = ctypes.CDLL(espeakng_loader.get_library_path())
+            with tempfile.TemporaryDirectory(prefix="visavis-spell-") as folder:
+                library = ctypes.CDLL(shutil.copy(espeakng_loader.get_library_path(), folder))
             data = espeakng_loader.get_data_path().encode()
         except (ImportError, OSError, RuntimeError):
             return  # words outside the dictionary then need a pronunciation in the pack

@@ -1,13 +1,15 @@
-"""Spoken sentences for tests, made here so that they need no recordings."""
+"""Spoken sentences for tests: flite's voice, kept beside the model that it trained (tests/models/vosk-tiny/build.py says which)."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
-import soxr
+import soundfile
 
 from engines.recognition import RATE, HeardWord, Hypothesis, Recogniser, SpeechDomain
-from engines.synthesis import EspeakSynthesiser
 
+SPOKEN = Path(__file__).resolve().parents[2] / "models" / "vosk-tiny" / "spoken"
 DOMAIN = SpeechDomain(
     sentences=(
         *("can i have a large latte please", "can i have a small mocha please", "a large mocha with oat milk"),
@@ -21,12 +23,11 @@ DOMAIN = SpeechDomain(
 
 
 def say(text: str) -> np.ndarray:
-    """`text` in espeak-ng's voice with 300 ms of near silence around it: int16, 16 kHz."""
-    voice = EspeakSynthesiser("en-us", 150)
-    sound = np.concatenate([clip.pcm for clip in voice.speak(text)])
-    quiet = np.random.default_rng(1).normal(0, 3, 3 * RATE // 10)
-    resampled = soxr.resample(sound.astype(np.float32), voice.rate, RATE)
-    return np.concatenate((quiet, resampled, quiet)).astype(np.int16)
+    """`text` as it was kept, with near silence around it: int16, 16 kHz."""
+    sound, rate = soundfile.read(SPOKEN / f"{text.replace(' ', '_')}.flac", dtype="int16")
+    assert rate == RATE
+    noise = np.random.default_rng(1).normal(0, 3, len(sound))
+    return np.clip(sound + noise, -32768, 32767).astype(np.int16)
 
 
 def decode(engine: Recogniser, pcm: np.ndarray, piece: int = 960) -> tuple[list[Hypothesis], Hypothesis]:

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 from engines.errors import EngineError, ModelError
 from engines.recognition import RATE, SpeechDomain, VoskRecogniser, select
-from tests.engines.recognition.speech import decode, in_order
+from tests.engines.recognition.speech import decode, in_order, say
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "vosk-tiny"
 SPOKEN = ("can i have a large latte please", "where are the toilets")
@@ -26,17 +25,10 @@ def engine() -> VoskRecogniser:
     return found
 
 
-def spoken(text: str) -> np.ndarray:
-    """One of the two sentences that were kept beside the model, in flite's voice."""
-    pcm, rate = soundfile.read(MODEL / f"{text.replace(' ', '_')}.flac", dtype="int16")
-    assert rate == RATE
-    return pcm
-
-
 @pytest.mark.parametrize("text", SPOKEN)
 def test_hears_a_sentence_of_the_grammar(engine: VoskRecogniser, text: str) -> None:
     """Word for word, with times inside the sound, and partial results on the way."""
-    pcm = spoken(text)
+    pcm = say(text)
     partials, final = decode(engine, pcm)
     assert final.text == text
     assert in_order(final.words, len(pcm))
@@ -48,13 +40,13 @@ def test_hints_are_heard_beside_the_grammar(engine: VoskRecogniser) -> None:
     """Expecting an answer does not make the engine deaf to anything else; an unknown hint changes nothing."""
     for hint in ("size", "no such hint", ""):
         engine.expect(hint)
-        assert decode(engine, spoken(SPOKEN[0]))[1].text == SPOKEN[0]
+        assert decode(engine, say(SPOKEN[0]))[1].text == SPOKEN[0]
 
 
 def test_cancelled_utterance_leaves_nothing(engine: VoskRecogniser) -> None:
     """After `cancel` there is nothing to finish, and feeding needs a new `begin`."""
     engine.begin()
-    engine.feed(spoken(SPOKEN[0])[:RATE])
+    engine.feed(say(SPOKEN[0])[:RATE])
     engine.cancel()
     assert engine.finish().text == ""
     with pytest.raises(EngineError, match="begin"):

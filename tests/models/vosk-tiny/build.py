@@ -42,7 +42,11 @@ EXTRA = {
     "and": ["ae n d", "ax n d"],
     "can": ["k ae n", "k ax n"],
 }
-KEPT = ("can i have a large latte please", "where are the toilets")  # spoken, for the tests, so that these need no flite
+# Spoken for the tests, so that these need no flite; espeak-ng would sound a little different each time.
+KEPT = (
+    "can i have a large latte please|where are|the toilets|where are the toilets|what time do you close|yes please|no thank you|"
+    "large please|cappuccino|give me a small coffee with brown sugar|can i have a large cappuccino"
+).split("|")
 KERNELS = ((-2, -1, 0, 1, 2), (-3, 0, 3), (-6, -3, 0, 3, 6))
 WIDTH = 128
 
@@ -280,10 +284,11 @@ def write_graph(folder: Path, words: dict[str, list[list[str]]], names: list[str
 
 def keep_sentences(flite: Flite) -> None:
     """KEPT as recordings beside the model."""
+    (HERE / "spoken").mkdir(exist_ok=True)
     for text in KEPT:
         quiet = np.zeros(RATE // 4, np.int16)
         sound = np.concatenate((quiet, flite.say(text, VOICES[0])[0], quiet))
-        soundfile.write(HERE / f"{text.replace(' ', '_')}.flac", sound, RATE)
+        soundfile.write(HERE / "spoken" / f"{text.replace(' ', '_')}.flac", sound, RATE)
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ def spoken(tmp_path: Path) -> Path:
     for folder in (orders, other, noise):
         folder.mkdir(parents=True)
     for name, text, folder in (
-        ("right", "can i get a large dark roast latte", orders),
+        ("right", "give me a small coffee with brown sugar", orders),
         ("wrong", "can i have a large cappuccino", orders),
         ("question", "where are the toilets", other),
     ):
@@ -59,7 +59,7 @@ def spoken(tmp_path: Path) -> Path:
     label = {
         "right.wav": {
             "intent": "orderDrink",
-            "slots": {"size": " large", "roast": "dark roast", "coffeeDrink": "latte"},
+            "slots": {"size": "small", "coffeeDrink": "coffee", "sugarAmount": " brown sugar"},
         },
         "wrong.wav": {"intent": "orderDrink", "slots": {"size": "large", "coffeeDrink": "americano"}},
         "not-recorded.wav": {"intent": "orderDrink", "slots": {}},
