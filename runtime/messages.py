@@ -14,6 +14,7 @@ import msgspec
 
 __all__ = [
     "MIC_RATE",
+    "SURE",
     "VOICE_RATE",
     "Activity",
     "ActivityKind",
@@ -48,6 +49,10 @@ MIC_RATE = 16_000
 """Samples per second of the microphone ring."""
 VOICE_RATE = 22_050
 """Samples per second of the speech ring: espeak-ng's and Piper's own rate, so that neither is resampled."""
+
+
+SURE = 0.5
+"""Confidence of a transcript from which it is taken for what was said; `visavis bench orders` scores with the same."""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from runtime.conversation.interruption import Overlap, OverlapRules, judge_overlap, tokens
 from runtime.messages import (
+    SURE,
     Activity,
     ActivityKind,
     Ask,
@@ -217,6 +218,8 @@ def _ask(state: FloorState, said: Utterance, now_ns: int) -> Step:
     text = " ".join(part for part in (said.carried, said.text) if part)
     if not text or (state.asked and state.asked.text == text and state.asked.turn == state.turn):
         return state, ()
+    if not _in_visit(state) and said.confidence < SURE:
+        return state, ()  # somebody talks near the kiosk, not to it
     turn = state.turn + 1
     ask = Ask(turn, now_ns, text, state.visit, "speech", said.confidence, speculative=True)
     return replace(state, turn=turn, asked=ask, clauses=(), expects="", session=Session.ENGAGED), (ask,)

@@ -23,7 +23,7 @@ from runtime.conversation.mind import Mind
 from runtime.conversation.objectives import reached
 from runtime.conversation.state import State, heard
 from runtime.conversation.tools import Answer
-from runtime.messages import Ask, Floor, Heard, HeardKind, Message, Reply
+from runtime.messages import SURE, Ask, Floor, Heard, HeardKind, Message, Reply
 from runtime.packs import Pack
 
 __all__ = ["Dialogue", "House", "main"]
@@ -98,7 +98,8 @@ class Dialogue:
         self._drop()
         self._turn = ask.turn
         model = self._has_model and self._house.clock.monotonic_ns() >= self._model_rests_until
-        outcome = self.mind.consider(self.state, ask.text, ask.turn, model=model)
+        text = "" if ask.source == "speech" and ask.confidence < SURE else ask.text
+        outcome = self.mind.consider(self.state, text, ask.turn, model=model)
         self._pending = _Pending(ask, outcome.state, [], granted=not ask.speculative or self._granted == ask.turn)
         if outcome.answer is not None:
             self._speak(self._pending, outcome.answer)

@@ -29,12 +29,11 @@ from engines.voice_activity import select as select_activity
 from runtime.config import Config, environment
 from runtime.conversation.domain import speech_domain
 from runtime.conversation.understanding import Understander
+from runtime.messages import SURE
 from runtime.packs import load as load_pack
 
-__all__ = ["ENOUGH", "PEERS", "Outcome", "mixed", "run", "utterances"]
+__all__ = ["PEERS", "Outcome", "mixed", "run", "utterances"]
 
-ENOUGH = 0.5
-"""Recogniser confidence below which the kiosk asks again instead of acting."""
 PEERS = {
     "Picovoice Rhino": {6: 0.96, 9: 0.97, 12: 0.98, 15: 0.99, 18: 0.99, 21: 0.99, 24: 0.99},
     "IBM Watson": {6: 0.72, 9: 0.84, 12: 0.89, 15: 0.93, 18: 0.95, 21: 0.95, 24: 0.96},
@@ -214,7 +213,7 @@ def _label(row: dict[str, Any]) -> tuple[str, dict[str, str]]:
 
 
 def _is_order(outcome: Outcome) -> bool:
-    return outcome.intent is not None and outcome.confidence >= ENOUGH
+    return outcome.intent is not None and outcome.confidence >= SURE
 
 
 def _right(outcome: Outcome, wanted: dict[str, tuple[str, dict[str, str]]]) -> bool:

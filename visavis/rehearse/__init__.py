@@ -132,9 +132,7 @@ class _Run:
 
     def _wait_ready(self, kiosk: Kiosk, browser: Browser, room: Room, observer: Observer) -> None:
         deadline = time.monotonic() + _LISTEN_LIMIT_S
-        while not (
-            room.listens() and observer.view.floor is not None and all(state != "starting" for state in observer.view.nodes.values())
-        ):
+        while not (room.listens() and observer.view.floor is not None and "Visavis is ready" in kiosk.log.read_text(encoding="utf-8")):
             kiosk.check()
             browser.check()
             if time.monotonic() > deadline:

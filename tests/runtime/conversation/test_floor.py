@@ -339,10 +339,21 @@ def test_a_listener_that_dies_under_a_voice_does_not_hang_the_floor():
     """No news of the running voice: what was understood so far is answered."""
     story = Story()
     story.on(story.voice(ActivityKind.ONSET))
-    story.on(Transcript(0, story.now, 100, 100, "is there wifi"), 300)
+    story.on(Transcript(0, story.now, 100, 100, "is there wifi", confidence=0.9), 300)
     story.wait(RULES.lost_ms + RULES.final_grace_ms + 1000)
     assert asked(story.actions) == ["is there wifi"]
     assert story.state.granted == story.state.turn
+
+
+def test_unsure_words_begin_no_visit():
+    """Talk that the recogniser is unsure of, before anybody engaged, is not for the kiosk; within a visit it is asked."""
+    story = Story()
+    story.on(story.voice(ActivityKind.ONSET))
+    story.on(story.voice(ActivityKind.SILENCE, speech_ms=800, pause_ms=100), 800)
+    story.on(Transcript(0, story.now, 100, 100, "light on garage", final=True, confidence=0.2))
+    story.wait(2000)
+    assert asked(story.actions) == []
+    assert story.state.posture is Posture.IDLE
 
 
 EVENTS = st.one_of(
