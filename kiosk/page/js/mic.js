@@ -3,6 +3,9 @@
 const RATE = 16000;
 const RETRY_MS = 5000;
 
+/** What echo canceller and audio graph hold back beyond the device's own latency: measured in rehearsals against room.wav. */
+const CHAIN_MS = 35;
+
 export class Mic {
   /**
    * @param {(kind: string, what: object) => void} tell to the stage
@@ -55,7 +58,7 @@ export class Mic {
     this.node = new AudioWorkletNode(this.context, "visavis-microphone", { numberOfOutputs: 0 });
     const { port1, port2 } = new MessageChannel();
     this.node.port.postMessage({ port: port1, muted: this.muted }, [port1]);
-    this.connect(port2, (settings.latency ?? 0.01) * 1000);
+    this.connect(port2, (settings.latency ?? 0.01) * 1000 + CHAIN_MS);
     this.source = this.context.createMediaStreamSource(this.stream);
     this.source.connect(this.node);
     this.set("on", { rate: this.context.sampleRate, echo: String(settings.echoCancellation) });
