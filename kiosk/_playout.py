@@ -15,7 +15,7 @@ import numpy.typing as npt
 from runtime.bus import Gap
 from runtime.messages import VOICE_RATE, Floor, Heard, HeardKind, Playhead, Speech
 
-__all__ = ["DUCK_GAIN", "House", "Loudspeaker", "Playout", "SpeechRing"]
+__all__ = ["DUCK_GAIN", "HINT_LIMIT_NS", "House", "Loudspeaker", "Playout", "SpeechRing"]
 
 _MS = 1_000_000
 _NS = 1_000_000_000
@@ -27,6 +27,8 @@ SILENT_LIMIT_NS = 200 * _MS
 """A page that has not confirmed a stop by then is taken at its estimate."""
 PAUSE_LIMIT_NS = 3 * _NS
 """So long a voice waits for a page that went away in the middle of it (a reload takes about one second)."""
+HINT_LIMIT_NS = 35 * _NS // 100
+"""A first sign of a voice ducks for so long; only an onset makes it last."""
 DUCK_LIMIT_NS = 4 * _NS
 """A duck that nobody decides about (the conductor does, within 1.5 s) ends by itself: it was restarted."""
 STUCK_NS = 2 * _NS
@@ -130,6 +132,7 @@ class Playout:
         self._active: _Utterance | None = None
         self._leaving: _Utterance | None = None  # flushed, waiting for the page to say where
         self._ducked_ns = 0
+        self._duck_ends_ns = 0
         self._virtual_ns = 0
         self.turn = 0
         self.granted = 0
@@ -197,10 +200,13 @@ class Playout:
         self.turn += 1
         self.stop(self.turn, now_ns)
 
-    def duck(self, now_ns: int) -> None:
-        """Somebody speaks over the voice: make room at once."""
+    def duck(self, now_ns: int, limit_ns: int = DUCK_LIMIT_NS) -> None:
+        """Somebody speaks (or seems to) over the voice: make room at once, for at most `limit_ns` unless it is told again."""
         active = self._active
-        if active is None or not active.started or self._ducked_ns:
+        if active is None or not active.started:
+            return
+        self._duck_ends_ns = max(self._duck_ends_ns, now_ns + limit_ns)
+        if self._ducked_ns:
             return
         self._ducked_ns = now_ns
         if active.real:
@@ -211,7 +217,7 @@ class Playout:
     def resume(self, now_ns: int) -> None:
         """Back to full level."""
         if self._ducked_ns:
-            self._ducked_ns = 0
+            self._ducked_ns = self._duck_ends_ns = 0
             self._speaker.gain(1.0)
             self.pump(now_ns)
 
@@ -279,7 +285,7 @@ class Playout:
         if active and active.paused_ns and now_ns - active.paused_ns > PAUSE_LIMIT_NS:
             self._active = None
             self._stopped(active, self._position(active, now_ns), active.paused_ns)
-        if self._ducked_ns and now_ns - self._ducked_ns > DUCK_LIMIT_NS:
+        if self._ducked_ns and now_ns > self._duck_ends_ns:
             self.resume(now_ns)
         self.pump(now_ns)
         if self._active and not self._active.real:

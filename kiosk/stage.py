@@ -20,7 +20,7 @@ from kiosk import _protocol as p
 from kiosk._guard import Guard
 from kiosk._mic import Microphone
 from kiosk._page import PageLink
-from kiosk._playout import Playout
+from kiosk._playout import HINT_LIMIT_NS, Playout
 from kiosk._screen import Screen
 from kiosk._server import Server
 from kiosk._setup import setup
@@ -170,6 +170,8 @@ class Stage:
     def _on_activity(self, activity: m.Activity, now: int) -> None:
         if activity.kind is m.ActivityKind.ONSET:
             self._playout.duck(now)
+        elif activity.kind is m.ActivityKind.HINT:
+            self._playout.duck(now, HINT_LIMIT_NS)
 
     def _on_words(self, words: m.Transcript, _: int) -> None:
         self._tell("words", onset=words.onset, text=words.text, stable=words.stable, final=words.final)

@@ -26,6 +26,7 @@ _MS = RATE / 1000
 class Kind(str, Enum):
     """What was noticed."""
 
+    HINT = "hint"  # over the avatar's voice: the first frame that sounds like speech
     ONSET = "onset"
     LEVEL = "level"
     SILENCE = "silence"
@@ -49,6 +50,8 @@ class HearingRules:
     frames: int = 2  # speech frames among the last `frames + 1` make an onset
     guarded_speech: float = 0.7
     guarded_frames: int = 2
+    hint_speech: float = 0.4
+    hint_every_ms: float = 300.0
     guarded_level_db: float = -45.0  # what an echo canceller leaves is softer than this
     silence_ms: float = 96.0
     sure_silence_ms: float = 160.0  # so long under the voice is a silence even if the network has not let go
@@ -100,7 +103,7 @@ class Hearing:
         self._paused = self._longest = 0
         self._peak_db = -100.0
         self._judged = 0
-        self._level_due = 0
+        self._level_due = self._hint_due = 0
         self._guarded = False
 
     @property
@@ -155,10 +158,14 @@ class Hearing:
         if guarded is not self._guarded:  # votes of one rule do not count under the other
             self._guarded = guarded
             self._votes.clear()
-        self._votes.append(probability >= threshold and (not guarded or max(levels) >= rules.guarded_level_db))
+        loud = not guarded or max(levels) >= rules.guarded_level_db
+        self._votes.append(probability >= threshold and loud)
         if sum(list(self._votes)[-(needed + 1) :]) < needed:
             if probability < rules.quiet:
                 self._follow_floor(levels)
+            if guarded and loud and probability >= rules.hint_speech and end >= self._hint_due:
+                self._hint_due = end + round(rules.hint_every_ms * _MS)
+                return [Noticed(Kind.HINT, end, end, probability=probability, level_db=max(levels))]
             return []
         self._begin(self._rise(end - (needed + 1) * FRAME), end)
         return [self._noticed(Kind.ONSET, self._onset, probability)]

@@ -23,6 +23,7 @@ _GRACE = 3 * MIC_RATE // 10  # the avatar's voice still rings in the room after 
 _LOST_S = 5.0
 _LATE_SHOWN = 10 * MIC_RATE
 _PUBLISHED = {
+    Kind.HINT: ActivityKind.HINT,
     Kind.ONSET: ActivityKind.ONSET,
     Kind.LEVEL: ActivityKind.LEVEL,
     Kind.SILENCE: ActivityKind.SILENCE,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kiosk._playout import DUCK_GAIN, LEAD, PAUSE_LIMIT_NS, Playout
+from kiosk._playout import DUCK_GAIN, HINT_LIMIT_NS, LEAD, PAUSE_LIMIT_NS, Playout
 from runtime.bus import Gap
 from runtime.messages import VOICE_RATE, Floor, Heard, HeardKind, Playhead, Posture, Session, Speech, SpokenWord
 
@@ -198,6 +198,21 @@ def test_duck_and_resume(playout: Playout, world: World) -> None:
         playout.playhead(1, ms * VOICE_RATE // 1000, ms * MS, playing=True, now_ns=ms * MS)
         playout.tick(ms * MS)
     assert world.gains == [DUCK_GAIN, 1.0, DUCK_GAIN, 1.0]
+
+
+def test_a_hint_ducks_for_a_moment_and_an_onset_makes_it_last(playout: Playout, world: World) -> None:
+    """A cough-like frame costs a third of a second of level; a voice that follows keeps it down."""
+    playout.page(can_play=True, now_ns=0)
+    playout.floor(floor(1, 1), 0)
+    playout.speech(speech(1, 0, "a b c", 20_000), 0)
+    playout.started(1, 0, 50 * MS)
+    playout.duck(100 * MS, HINT_LIMIT_NS)
+    playout.tick(500 * MS)
+    assert world.gains == [DUCK_GAIN, 1.0]
+    playout.duck(600 * MS, HINT_LIMIT_NS)
+    playout.duck(660 * MS)
+    playout.tick(1200 * MS)
+    assert world.gains == [DUCK_GAIN, 1.0, DUCK_GAIN]
 
 
 def test_without_a_page_a_virtual_loudspeaker_keeps_time(playout: Playout, world: World) -> None:
