@@ -105,14 +105,14 @@ class Conductor:
         if _told(before) != _told(self.state):
             self._publish(now)
         for action in actions:
-            self._act(action)
+            self._act(action, before.granted)
         if self.state.granted != before.granted and self.state.granted == self.state.turn:
             self._ctx.mark("granted", self.state.turn, now)
         if self.state.visit != before.visit:
             self._ctx.checkpoint.erase()
         self._ctx.checkpoint.save(msgspec.msgpack.encode(self.state))
 
-    def _act(self, action: Ask | Say | Sound) -> None:
+    def _act(self, action: Ask | Say | Sound, stopped: int) -> None:
         link = "ask" if isinstance(action, Ask) else "say" if isinstance(action, Say) else "sound"
         try:
             self._ctx.send(link, action)
@@ -122,7 +122,8 @@ class Conductor:
         if isinstance(action, Ask):
             self._ctx.mark("asked", action.turn, action.t_ns)
         elif isinstance(action, Sound) and action.action is SoundAction.STOP:
-            self._ctx.mark("stop", action.turn, action.t_ns)
+            # The stop belongs to the record of the turn that was sounding, not to the one that begins with it.
+            self._ctx.mark("stop", stopped, action.t_ns)
 
     def _publish(self, now: int) -> None:
         self._published_ns = now
