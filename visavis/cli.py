@@ -191,7 +191,8 @@ def latency(timeline: Path, *, json: Path | None = None) -> int:
 
 @app.command
 def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed: int = 1, minutes: float = 5.0,
-          results: Path | None = None) -> int:  # fmt: skip
+          seconds: float | None = None, negatives: tuple[Path, ...] = (), noise: Path | None = None, snr: tuple[float, ...] = (),
+          engine: str | None = None, limit: int | None = None, results: Path | None = None) -> int:  # fmt: skip
     """Measure: orders, bus, turns, frames, start, memory, or all; `report` writes docs/benchmarks.md from kept results.
 
     Parameters
@@ -199,13 +200,25 @@ def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed
     what
         Which benchmark; `all` runs each that can run here.
     data
-        Recordings to measure on (default: VISAVIS_SHARED/data).
+        Recordings to measure on (default: those under VISAVIS_SHARED).
     json
         Write the result to this file. Results in docs/benchmarks/*.json go into the report.
     seed
         Chooses samples.
     minutes
         How long `memory` watches.
+    seconds
+        How long `bus` measures.
+    negatives
+        For `orders`: folders of recordings that are no orders.
+    noise
+        For `orders`: a recording of noise, or a folder of them.
+    snr
+        For `orders`: signal to noise in dB; may be given several times.
+    engine
+        For `orders`: the recogniser.
+    limit
+        Take only so many recordings.
     results
         For `report`: the folder of kept results (default docs/benchmarks).
 
@@ -216,7 +229,9 @@ def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed
     if what == "report":
         print(bench_report.write(results))
         return 0
-    return suite.main(what, data=data, json=json, seed=seed, minutes=minutes)
+    given = {"data": data, "seed": seed, "minutes": minutes, "seconds": seconds, "negatives": negatives or None, "noise": noise,
+             "snr": snr or None, "engine": engine, "limit": limit}  # fmt: skip
+    return suite.main(what, json, **given)
 
 
 @studio.command

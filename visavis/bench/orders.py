@@ -108,7 +108,9 @@ def run(
         "accuracy_tuned_half": _accepted([one for one in clean if _tuned(one.name)], wanted),
         "accuracy_other_half": _accepted([one for one in clean if not _tuned(one.name)], wanted),
         "by_snr": by_snr,
-        "false_orders": {"rate": len(taken) / max(1, len(others)), "of": len(others), "files": taken},
+        "false_orders": len(taken) / max(1, len(others)),
+        "non_orders": len(others),
+        "false_order_files": taken,
         "rtf": rtf,
         "finish_ms": _quantiles(kiosk.finish_s),
         "orders": len(clips),
@@ -238,7 +240,6 @@ def _tables(name: str, figures: dict[str, Any]) -> list[tuple[str, list[str], li
     levels = list(figures["by_snr"])
     ours = [f"visavis · {name}", f"{figures['accuracy']:.3f}", *(f"{value:.3f}" for value in figures["by_snr"].values())]
     rows = [[peer, "", *(f"{row[round(float(at))]:.2f}" if float(at) in row else "" for at in levels)] for peer, row in PEERS.items()]
-    false = figures["false_orders"]
     finish = figures["finish_ms"]
     return [
         (
@@ -252,7 +253,7 @@ def _tables(name: str, figures: dict[str, Any]) -> list[tuple[str, list[str], li
             [
                 ["clean, half that settings were chosen on", f"{figures['accuracy_tuned_half']:.3f}"],
                 ["clean, other half", f"{figures['accuracy_other_half']:.3f}"],
-                ["other speech taken for an order", f"{false['rate']:.3f} of {false['of']}"],
+                ["other speech taken for an order", f"{figures['false_orders']:.3f} of {figures['non_orders']}"],
                 ["CPU seconds per second of speech", f"{figures['rtf']:.3f}"],
                 ["end of utterance to final text, ms CPU, p50 / p95", f"{finish['p50']} / {finish['p95']}"],
             ],

@@ -87,6 +87,18 @@ def lines_of(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return lines
 
 
+def tables_of(result: Mapping[str, Any]) -> list[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
+    """(title, head, lines) of a result: its own tables, the report of a rehearsal, or all its figures."""
+    head = ("figure", "n", "p50 or value", "p95", "p99")
+    if "tables" in result:
+        return [(title, columns, lines) for title, columns, lines in result["tables"]]
+    if "scenario" in result:
+        from visavis.rehearse.report import rows
+
+        return [("", head, rows(result))]
+    return [("", head, lines_of(result))]
+
+
 def render(results: Mapping[str, Mapping[str, Any]]) -> str:
     """docs/benchmarks.md from results by name."""
     parts = [_INTRO]
@@ -96,8 +108,11 @@ def render(results: Mapping[str, Mapping[str, Any]]) -> str:
             parts.append(f"{result['note']}\n")
         machine = result.get("machine") or {}
         parts.append(", ".join(f"{key}: {_cell(value)}" for key, value in flatten(machine)) + "\n")
-        parts.append("| figure | n | p50 or value | p95 | p99 |\n| --- | ---: | ---: | ---: | ---: |")
-        parts.append("\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines_of(result)) + "\n")
+        for title, head, lines in tables_of(result):
+            if title:
+                parts.append(f"{title[0].upper()}{title[1:]}:\n")
+            parts.append(f"| {' | '.join(head)} |\n| --- |{' ---: |' * (len(head) - 1)}")
+            parts.append("\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines) + "\n")
     return "\n".join(parts)
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from engines.errors import EngineError
 from runtime.config import environment
-from visavis.bench.report import BenchError, lines_of, print_table
+from visavis.bench.report import BenchError, print_table, tables_of
 
 __all__ = ["BENCHES", "main", "measure"]
 
@@ -25,19 +25,23 @@ BENCHES = {
 }
 
 
-def main(what: str, *, data: Path | None, json: Path | None, seed: int, minutes: float) -> int:
-    """Run `what` (or all), print tables, write JSON. Raises BenchError for an unknown name or where it cannot measure."""
+def main(what: str, json: Path | None, **wanted: Any) -> int:
+    """Run `what` (or all), print tables, write JSON. Each benchmark takes what it knows of `wanted`; None means its own default.
+
+    Raises BenchError for an unknown name or where it cannot measure.
+    """
     if what != "all" and what not in BENCHES:
         raise BenchError(f"there is no benchmark {what!r}: known are {', '.join(BENCHES)}, all, report")
     results: dict[str, Any] = {}
     failures = []
     for name in BENCHES if what == "all" else (what,):
         try:
-            results[name] = measure(name, data=data, seed=seed, minutes=minutes)
+            results[name] = measure(name, **wanted)
         except BenchError as error:
             failures.append(str(error))
             continue
-        print_table(f"{name}: {BENCHES[name]}", ("figure", "n", "p50 or value", "p95", "p99"), lines_of(results[name]))
+        for title, head, lines in tables_of(results[name]):
+            print_table(title or f"{name}: {BENCHES[name]}", head, lines)
     if json and results:
         body = results if what == "all" else results[what]
         json.write_bytes(msgspec.json.format(msgspec.json.encode(body), indent=1) + b"\n")
@@ -54,8 +58,8 @@ def measure(name: str, **wanted: Any) -> dict[str, Any]:
 
     run = importlib.import_module(f"visavis.bench.{name}").run
     known = inspect.signature(run).parameters
-    arguments = {key: value for key, value in wanted.items() if key in known}
-    if "data" in arguments and arguments["data"] is None:
+    arguments = {key: value for key, value in wanted.items() if key in known and value is not None}
+    if "data" in known and "data" not in arguments:
         default = environment().shared / "data"
         if known["data"].default is inspect.Parameter.empty:
             if not default.is_dir():
@@ -63,8 +67,6 @@ def measure(name: str, **wanted: Any) -> dict[str, Any]:
             arguments["data"] = default
         elif default.is_dir():
             arguments["data"] = default
-        else:
-            del arguments["data"]
     try:
         result = dict(run(**arguments))
     except (EngineError, ImportError, OSError, ValueError, RuntimeError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,16 +120,17 @@ def agreement(turns: Sequence[Turn], records: Sequence[Record], room_start_ns: i
     return {"n": len(latency), "over_30_ms": apart, "latency_ms": measure.quantiles(latency), "speech_end_ms": measure.quantiles(end)}
 
 
-def rows(report: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
+def rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
     """The report as lines of a table: figure, n, p50, p95, p99 (counts stand under p50)."""
 
     def show(value: float | None) -> str:
         return "-" if value is None else f"{value:.0f}"
 
-    lines = []
+    lines, cpu = [], report["cpu_pct_by_node"]
     for key in ("first_sound_ms", "duck_ms", "stop_ms", "interruption_ms", "gap_ms", "skew_ms"):
-        q: measure.Quantiles = report[key]
-        lines.append((key, str(q.n), show(q.p50), show(q.p95), show(q.p99)))
+        q = msgspec.to_builtins(report[key])  # a kept report has it as a dict already
+        lines.append((key, str(q["n"]), show(q["p50"]), show(q["p95"]), show(q["p99"])))
+    lines.append(("gap_ms p99.9", "", show(msgspec.to_builtins(report["gap_ms"])["p999"]), "", ""))
     for key, of in (
         ("false_cutoffs", "false_cutoffs"),
         ("false_stops", "false_stops"),
@@ -140,6 +141,8 @@ def rows(report: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
         lines.append((key, str(report["n"][of]), str(report[key]), "", ""))
     lines.append(("fps", str(report["n"]["fps"]), f"{report['fps']:.1f}", "", ""))
     lines.append(("pss_mb", str(report["n"]["pss_mb"]), f"{report['pss_mb']:.0f}", "", ""))
+    lines.append(("CPU, % of one core, all nodes", "", f"{sum(pct for name, pct in cpu.items() if name != 'chromium'):.0f}", "", ""))
+    lines.append(("CPU, % of one core, Chromium", "", f"{cpu.get('chromium', 0.0):.0f}", "", ""))
     records = report["records"]
     lines.append(("records apart > 30 ms", str(records["n"]), str(records["over_30_ms"]), "", ""))
     return lines
