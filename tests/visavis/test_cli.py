@@ -27,7 +27,7 @@ def turn(number: int, heard_ms: float) -> str:
         (["rehearse", "nowhere.toml", "--out", "x"], "nowhere.toml: cannot be read"),
         (["latency", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
         (["bench", "teapots"], "no benchmark 'teapots'"),
-        (["studio", "teapot"], "no step 'teapot'"),
+        (["studio", "evaluate", "nowhere", "nowhere"], "nowhere/avatar.toml: cannot be read"),
         (["run", "--option", "colour"], "must be key=value"),
     ],
 )

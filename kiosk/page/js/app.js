@@ -16,14 +16,14 @@ const policy = window.trustedTypes?.createPolicy("visavis", { createScriptURL: (
   if (url !== WORKER) throw new TypeError("no other script");
   return url;
 } });
-const worker = new Worker(policy ? policy.createScriptURL(WORKER) : WORKER);
+const worker = new Worker(policy ? policy.createScriptURL(WORKER) : WORKER, { type: "module" });
 const canvases = { canvas: document.getElementById("face"), video: document.getElementById("face-video"), still: document.getElementById("still") };
 
 let voice = null;
 const tell = (kind, what) => link.tell(kind, what);
 const heard = (ms) => voice?.heard(ms) ?? null;
 const face = new Face(canvases, heard, tell, asked.has("probe"));
-const mic = new Mic(tell, (port, latencyMs) => worker.postMessage({ k: "mic", port, latencyMs }, [port]));
+const mic = new Mic(tell, (what, given) => worker.postMessage({ k: "mic", ...what }, [given]));
 const ui = new Ui((kind, text = "") => tell("input", { kind, text }), {
   heard,
   setting: onSetting,

@@ -1,23 +1,36 @@
-/** The microphone: 16 kHz by a second AudioContext, with the browser's echo canceller. Finds it again when it was unplugged. */
+/**
+ * The microphone, with the browser's echo canceller. Finds it again when it was unplugged.
+ * The worker reads the track's frames itself (MediaStreamTrackProcessor) and brings them to 16 kHz. A browser without that takes a second
+ * AudioContext of 16 kHz and a worklet; there every glitch of the output leaves samples queued, so the sound comes later and later.
+ */
 
 const RATE = 16000;
 const RETRY_MS = 5000;
 
-/** What echo canceller and audio graph hold back beyond the device's own latency: measured in rehearsals against room.wav. */
-const CHAIN_MS = 35;
+/** What echo canceller and audio graph hold back beyond the device's own latency, in a fresh graph: measured in rehearsals against room.wav. */
+const GRAPH_MS = 35;
+
+/** The track's frames where the browser gives them (for sound: Chromium), else null. */
+function framesOf(track) {
+  try {
+    return new MediaStreamTrackProcessor({ track, maxBufferSize: 50 }).readable;
+  } catch {
+    return null;
+  }
+}
 
 export class Mic {
   /**
    * @param {(kind: string, what: object) => void} tell to the stage
-   * @param {(port: MessagePort, latencyMs: number) => void} connect gives the worker its end
+   * @param {(what: object, given: Transferable) => void} connect gives the worker its end: `frames` or `port`
    */
   constructor(tell, connect) {
     this.tell = tell;
     this.connect = connect;
     this.context = null;
     this.stream = null;
-    this.node = null;
     this.source = null;
+    this.rate = 0;
     this.state = "off";
     this.wanted = true;
     this.muted = false;
@@ -50,18 +63,28 @@ export class Mic {
     });
     const track = this.stream.getAudioTracks()[0];
     track.onended = () => this.lost();
+    track.enabled = !this.muted;
     const settings = track.getSettings();
+    const latencyMs = (settings.latency ?? 0.01) * 1000;
+    const frames = framesOf(track);
+    this.rate = frames ? RATE : await this.graph(latencyMs + GRAPH_MS);
+    if (frames) this.connect({ frames, latencyMs, originMs: performance.timeOrigin }, frames);
+    this.set("on", { rate: this.rate, echo: String(settings.echoCancellation) });
+  }
+
+  /** The way of other browsers; returns the rate that its samples have. */
+  async graph(latencyMs) {
     if (!this.context) {
       this.context = new AudioContext({ sampleRate: RATE });
       await this.context.audioWorklet.addModule("/js/microphone.js");
     }
-    this.node = new AudioWorkletNode(this.context, "visavis-microphone", { numberOfOutputs: 0 });
+    const node = new AudioWorkletNode(this.context, "visavis-microphone", { numberOfOutputs: 0 });
     const { port1, port2 } = new MessageChannel();
-    this.node.port.postMessage({ port: port1, muted: this.muted }, [port1]);
-    this.connect(port2, (settings.latency ?? 0.01) * 1000 + CHAIN_MS);
+    node.port.postMessage({ port: port1 }, [port1]);
+    this.connect({ port: port2, latencyMs }, port2);
     this.source = this.context.createMediaStreamSource(this.stream);
-    this.source.connect(this.node);
-    this.set("on", { rate: this.context.sampleRate, echo: String(settings.echoCancellation) });
+    this.source.connect(node);
+    return this.context.sampleRate;
   }
 
   set(state, what = {}) {
@@ -79,7 +102,7 @@ export class Mic {
   close() {
     this.source?.disconnect();
     for (const track of this.stream?.getTracks() ?? []) track.stop();
-    this.source = this.node = this.stream = null;
+    this.source = this.stream = null;
   }
 
   /** The visitor does not want it. */
@@ -96,7 +119,7 @@ export class Mic {
   /** Silence instead of sound, without giving the device back: for "hold to talk". */
   mute(muted) {
     this.muted = muted;
-    this.node?.port.postMessage({ muted });
+    for (const track of this.stream?.getTracks() ?? []) track.enabled = !muted;
   }
 
   resume() {
@@ -105,6 +128,6 @@ export class Mic {
 
   /** Tell a stage that has just been (re)connected. */
   announce() {
-    this.tell("mic", { state: this.state, rate: this.context?.sampleRate ?? 0, echo: String(this.stream?.getAudioTracks()[0]?.getSettings().echoCancellation ?? "") });
+    this.tell("mic", { state: this.state, rate: this.rate, echo: String(this.stream?.getAudioTracks()[0]?.getSettings().echoCancellation ?? "") });
   }
 }

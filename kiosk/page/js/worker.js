@@ -1,18 +1,19 @@
 /**
  * Worker: owns the media sockets, so that a busy main thread delays neither sound nor pictures.
- * Voice: socket → worklet's port. Microphone: worklet's port → socket. Frames: socket → VideoFrame → main thread.
+ * Voice: socket → worklet's port. Microphone: frames of the track (or a worklet's port, see mic.js) → socket. Frames: socket →
+ * VideoFrame → main thread.
  */
+
+import { capture } from "./capture.js";
 
 const COLOR = { primaries: "bt709", transfer: "iec61966-2-1", matrix: "bt709", fullRange: true };
 const NV12 = 1;
 
 let voicePort = null;
-let micPort = null;
 let audio = null;
 let video = null;
 let header = null; // of the picture that comes next
 let micSeq = 0;
-let latencyTenths = 0;
 
 function socket(address, name, onmessage) {
   const opened = new WebSocket(address);
@@ -49,12 +50,13 @@ function onPicture(data, from) {
   self.postMessage({ k: "frame", seq, turn, pts, captured, frame }, [frame]);
 }
 
-function onMicrophone({ data: samples }) {
+function sendMicrophone(samples, latencyMs) {
+  if (micSeq % 250 === 1) console.warn('LAT', micSeq, latencyMs.toFixed(1));
   if (audio?.readyState !== WebSocket.OPEN || audio.bufferedAmount > 64000) return;
   const message = new ArrayBuffer(8 + samples.byteLength);
   const view = new DataView(message);
   view.setUint8(0, 1);
-  view.setUint16(2, latencyTenths, true);
+  view.setUint16(2, Math.round(latencyMs * 10), true);
   view.setUint32(4, micSeq++ >>> 0, true);
   new Int16Array(message, 8).set(samples);
   audio.send(message);
@@ -63,9 +65,8 @@ function onMicrophone({ data: samples }) {
 self.onmessage = ({ data }) => {
   if (data.k === "voice") voicePort = data.port;
   if (data.k === "mic") {
-    micPort = data.port;
-    micPort.onmessage = onMicrophone;
-    latencyTenths = Math.round(data.latencyMs * 10);
+    if (data.frames) capture(data.frames, data, sendMicrophone);
+    else data.port.onmessage = ({ data: samples }) => sendMicrophone(samples, data.latencyMs);
   }
   if (data.k === "open") {
     const before = [audio, video];
