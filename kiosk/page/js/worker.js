@@ -51,7 +51,6 @@ function onPicture(data, from) {
 }
 
 function sendMicrophone(samples, latencyMs) {
-  if (micSeq % 250 === 1) console.warn('LAT', micSeq, latencyMs.toFixed(1));
   if (audio?.readyState !== WebSocket.OPEN || audio.bufferedAmount > 64000) return;
   const message = new ArrayBuffer(8 + samples.byteLength);
   const view = new DataView(message);
