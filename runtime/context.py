@@ -162,6 +162,8 @@ class Context:
         for end in (*self._in.values(), *self._out.values()):
             end.close()
         self._zmq.destroy(linger=0)
+        for ring in self._rings.values():
+            ring.close()
         self._board.close()
         self.checkpoint.close()
         for fd in (self._wake_r, self._wake_w):

@@ -44,9 +44,12 @@ def tone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(chromium: str, tone: Path) -> Iterator[Any]:
-    """Headless Chromium with a fake microphone. (--no-sandbox because tests may run as root; the shipped launcher never has it.)"""
+    """Headless Chromium with a fake microphone; of one module, because Playwright's loop keeps asyncio.run from others.
+
+    (--no-sandbox because tests may run as root; the shipped launcher never has it.)
+    """
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
         launched = playwright.chromium.launch(

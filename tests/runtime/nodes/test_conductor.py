@@ -20,6 +20,7 @@ from runtime.messages import (
     Playhead,
     Posture,
     Reply,
+    Say,
     Sound,
     SoundAction,
     Transcript,
@@ -128,7 +129,7 @@ def test_a_voice_that_comes_back_repeats_what_was_not_heard(house):
     def restarted():
         for state in (NodeState.DOWN, NodeState.READY):
             house.near["supervisor"].publish("nodes", NodeEvent(0, 0, "voice", state))
-        return next((m for m in house.seen["voice"] if getattr(m, "text", "") == "Yes, it is free."), None)
+        return next((m for m in house.seen["voice"] if isinstance(m, Say) and m.text == "Yes, it is free."), None)
 
     assert house.until(restarted).turn > turn
 
