@@ -7,7 +7,11 @@
 const RATE = 16000;
 const RETRY_MS = 5000;
 
-/** What echo canceller and audio graph hold back beyond the device's own latency, in a fresh graph: measured in rehearsals against room.wav. */
+/**
+ * What is held back beyond the device's own latency, measured against the recording of a rehearsal's room: by echo canceller, frames and
+ * filter, and by a fresh graph. (The frames carry times, too; under load those wander while the sound keeps its pace.)
+ */
+const FRAMES_MS = 26;
 const GRAPH_MS = 35;
 
 /** The track's frames where the browser gives them (for sound: Chromium), else null. */
@@ -68,7 +72,7 @@ export class Mic {
     const latencyMs = (settings.latency ?? 0.01) * 1000;
     const frames = framesOf(track);
     this.rate = frames ? RATE : await this.graph(latencyMs + GRAPH_MS);
-    if (frames) this.connect({ frames, latencyMs, originMs: performance.timeOrigin }, frames);
+    if (frames) this.connect({ frames, latencyMs: latencyMs + FRAMES_MS }, frames);
     this.set("on", { rate: this.rate, echo: String(settings.echoCancellation) });
   }
 

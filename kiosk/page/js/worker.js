@@ -64,8 +64,9 @@ function sendMicrophone(samples, latencyMs) {
 self.onmessage = ({ data }) => {
   if (data.k === "voice") voicePort = data.port;
   if (data.k === "mic") {
-    if (data.frames) capture(data.frames, data, sendMicrophone);
-    else data.port.onmessage = ({ data: samples }) => sendMicrophone(samples, data.latencyMs);
+    const send = (samples) => sendMicrophone(samples, data.latencyMs);
+    if (data.frames) capture(data.frames, send);
+    else data.port.onmessage = ({ data: samples }) => send(samples);
   }
   if (data.k === "open") {
     const before = [audio, video];
