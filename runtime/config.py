@@ -105,7 +105,7 @@ class SessionTimes(Section, frozen=True, kw_only=True):
 class Video(Section, frozen=True, kw_only=True):
     """`[video]`: what the renderer draws. `background` is a colour (#rrggbb) or a picture; empty: the pack's own."""
 
-    fps: Annotated[int, Meta(ge=5, le=60)] = 25
+    fps: Annotated[int, Meta(ge=5, le=60)] = 30
     rung: str = "auto"
     audio_lead_ms: Milliseconds = 80
     background: str = ""

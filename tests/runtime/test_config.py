@@ -24,7 +24,7 @@ def test_without_a_file_the_defaults_serve() -> None:
     config = load(None)
     assert config == Config()
     assert HOST == "127.0.0.1"
-    assert config.video.fps == 25
+    assert config.video.fps == 30
     assert config.video.audio_lead_ms == 80
     assert (config.pack_path / "pack.toml").is_file()
 
