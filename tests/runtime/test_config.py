@@ -20,7 +20,7 @@ def _write(folder: Path, text: str) -> Path:
 
 
 def test_without_a_file_the_defaults_serve() -> None:
-    """No kiosk.toml: the shipped pack, loopback, 25 frames."""
+    """No kiosk.toml: the shipped pack, loopback, 30 frames a second."""
     config = load(None)
     assert config == Config()
     assert HOST == "127.0.0.1"
