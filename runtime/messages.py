@@ -79,7 +79,7 @@ class MicTick(Message, frozen=True):
 class ActivityKind(str, Enum):
     """What the listener noticed."""
 
-    HINT = "hint"  # perhaps somebody begins to speak over the avatar: enough to duck, not enough to believe
+    HINT = "hint"  # perhaps somebody begins to speak, or goes on: enough to duck and to wait, not enough to believe
     ONSET = "onset"  # somebody began to speak
     SILENCE = "silence"  # the voice went quiet; more may come
     JUDGED = "judged"  # end-of-turn model has spoken about the silence running now

@@ -26,7 +26,7 @@ _MS = RATE / 1000
 class Kind(str, Enum):
     """What was noticed."""
 
-    HINT = "hint"  # over the avatar's voice: the first frame that sounds like speech
+    HINT = "hint"  # over the avatar's voice or in a pause: the first frame that sounds like speech
     ONSET = "onset"
     LEVEL = "level"
     SILENCE = "silence"
@@ -208,6 +208,9 @@ class Hearing:
             self._phase, self._edge, self._last = _Phase.VOICED, edge, end
             self._level_due = end + round(rules.level_ms * _MS)
             return [self._noticed(Kind.RESUMED, edge, probability, pause_ms=pause / _MS)]
+        if self._votes[-1] and end >= self._hint_due:
+            self._hint_due = end + round(rules.hint_every_ms * _MS)
+            return [Noticed(Kind.HINT, self._onset, end, probability=probability, level_db=max(levels)), *self._judge(probability, end)]
         if probability < rules.quiet:
             self._follow_floor(levels)
         if (end - self._last) / _MS >= rules.close_ms:

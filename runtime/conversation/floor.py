@@ -52,6 +52,7 @@ class FloorRules:
     endpoint_wait_ms: Callable[[float, float, float], float]
     overlap: OverlapRules = field(default_factory=OverlapRules)
     lost_ms: float = 1500.0  # a voice without news for so long is over: the listener died with it
+    hold_ms: float = 130.0  # what sounds like speech in a pause is a voice, or not, within this
     hanging_complete: float = 0.4  # P(complete) is at most this after a word that cannot end a sentence
     final_grace_ms: float = 700.0  # how long a due answer waits for the recogniser's final words
     continue_ms: float = 1500.0  # speech this soon after an unheard grant continues the sentence
@@ -78,6 +79,7 @@ class Utterance:
     longest_pause_ms: float = 0.0
     carried: str = ""  # words of a turn that was granted too early
     seen_ns: int = 0  # last news of it from the listener
+    hold_ns: int = 0  # not taken before: something sounded like speech
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,8 @@ def _activity(rules: FloorRules, state: FloorState, event: Activity, now_ns: int
         if state.barge:
             return replace(state, utterance=said), ()
         return replace(_next_turn(state), posture=Posture.LISTENING, utterance=said, reason="goes on"), ()
+    if event.kind is ActivityKind.HINT:
+        return replace(state, utterance=replace(said, hold_ns=now_ns + round(rules.hold_ms * MS))), ()
     said = replace(said, speech_ms=max(said.speech_ms, event.speech_ms), seen_ns=now_ns)
     if event.kind is ActivityKind.LEVEL:
         return _overlap(rules, replace(state, utterance=said, active_ns=now_ns), now_ns)
@@ -357,6 +361,8 @@ def _end_of_turn(rules: FloorRules, state: FloorState, now_ns: int) -> Step:
     if said is None:
         return replace(state, posture=_rest(state.session)), ()
     if said.voiced or not said.silent_ns:
+        return state, ()
+    if now_ns < said.hold_ns:
         return state, ()
     waited_ms = (now_ns - said.silent_ns) / MS
     complete = max(said.complete, 0.0)

@@ -135,6 +135,17 @@ def test_a_hanging_word_is_not_an_end():
     assert story.state.granted == story.state.turn
 
 
+def test_what_sounds_like_speech_in_a_pause_holds_the_answer_back():
+    """One speech-like frame delays the grant until it is known to be a voice or not; it does not cancel it."""
+    story = Story()
+    story.says("a large latte")
+    story.on(story.voice(ActivityKind.HINT), 60)
+    story.wait(100)
+    assert story.state.granted == 0
+    story.wait(60)
+    assert story.state.granted == story.state.turn
+
+
 def test_speech_just_after_a_grant_continues_the_sentence():
     """Cut off before any sound: what follows is joined to what was said."""
     story = Story()
