@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +25,7 @@ import numpy.typing as npt
 
 from visavis.rehearse.errors import MissingProgram, RehearsalError
 
-__all__ = ["RATE", "Player", "Recorder", "Room", "write_wav"]
+__all__ = ["RATE", "Player", "Recorder", "Room", "clock_line", "write_wav"]
 
 RATE = 48_000
 """Samples per second of everything in the room."""
@@ -205,6 +206,10 @@ class Room:
             self._dir = None
 
 
+_DRIFT_FROM_S = 60.0
+"""Shorter recordings are too short to tell drift from jitter."""
+
+
 class Recorder:
     """Records the room until `stop()`; then `samples` is (n, 2), left the visitor, right the loudspeaker, and `start_ns` the time
     (CLOCK_MONOTONIC) of the first one.
@@ -237,17 +242,11 @@ class Recorder:
 
     @property
     def start_ns(self) -> int:
-        """CLOCK_MONOTONIC at which sample 0 was due in the loudspeaker.
-
-        The null sink wakes when its last block is used up and renders the next: a whole block's first sample is due when it arrives.
-        It can arrive late, never early, so the earliest arrival against its place in the stream is right.
-        """
-        usual = statistics.mode(size for _, _, size in self._arrivals)
-        frame = 2 * _CHANNELS
-        return min(now - done * 1_000_000_000 // (frame * RATE) for now, done, size in self._arrivals if size == usual)
+        """CLOCK_MONOTONIC at which sample 0 was due in the loudspeaker."""
+        return clock_line(self._arrivals)[0]
 
     def stop(self) -> Samples:
-        """End the recording and return it, (n, 2) float32 in -1..1."""
+        """End the recording and return it, (n, 2) float32 in -1..1, on the clock of CLOCK_MONOTONIC."""
         self._process.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(2)
@@ -259,7 +258,34 @@ class Recorder:
             self._process.stdout.close()
         raw = b"".join(self._chunks)
         whole = np.frombuffer(raw[: len(raw) // (2 * _CHANNELS) * 2 * _CHANNELS], dtype=np.int16).reshape(-1, _CHANNELS)
-        return whole[:, :2].astype(np.float32) / 32768.0
+        sound = whole[:, :2].astype(np.float32) / 32768.0
+        drift = clock_line(self._arrivals)[1]
+        if not drift:
+            return sound
+        places = np.arange(int(len(sound) * (1 + drift))) / (1 + drift)
+        return np.stack([np.interp(places, np.arange(len(sound)), side) for side in sound.T], axis=1).astype(np.float32)
+
+
+def clock_line(arrivals: Sequence[tuple[int, int, int]]) -> tuple[int, float]:
+    """When sample 0 was due, and how much longer than its nominal length the recording took (a fraction, some 1e-4).
+
+    `arrivals` are (when in ns, bytes before, bytes) of each block.
+
+    The null sink wakes when its last block is used up and renders the next: a whole block's first sample is due when it arrives.
+    It can arrive late, never early, so the earliest arrivals against their place in the stream are right; those of the first and of
+    the last third give the line, because the sink's timer does not run exactly with CLOCK_MONOTONIC.
+    """
+    usual = statistics.mode(size for _, _, size in arrivals)
+    frame = 2 * _CHANNELS
+    lines = [(now, now - done * 1_000_000_000 // (frame * RATE)) for now, done, size in arrivals if size == usual]
+    began, ended = lines[0][0], lines[-1][0]
+    if ended - began < _DRIFT_FROM_S * 1e9:
+        return min(line for _, line in lines), 0.0
+    third = (ended - began) / 3
+    early = min((line, now) for now, line in lines if now - began < third)
+    late = min((line, now) for now, line in lines if ended - now < third)
+    drift = (late[0] - early[0]) / (late[1] - early[1])
+    return round(early[0] - drift * (early[1] - began)), drift
 
 
 class Player:
