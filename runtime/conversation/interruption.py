@@ -29,10 +29,11 @@ class OverlapRules:
     """Word lists come from the pack; times in milliseconds of voiced speech."""
 
     backchannels: frozenset[str] = frozenset({"okay", "ok", "yes", "yeah", "yep", "right", "sure", "good", "great", "i", "see"})
-    stop_words: frozenset[str] = frozenset({"stop", "wait", "no", "quiet", "enough", "cancel", "excuse", "hold", "hey", "actually"})
+    stop_words: frozenset[str] = frozenset({"stop", "wait", "quiet", "enough", "cancel"})
     long_word: int = 4  # letters: shorter words are what a recogniser makes of coughs
-    word_ms: float = 240.0  # voiced time that makes one long word, or a stop word, believable
-    words_ms: float = 320.0  # … two words
+    stop_ms: float = 240.0  # voiced time that makes a stop word believable
+    words_ms: float = 380.0  # … two words
+    word_ms: float = 520.0  # … one long word: a "mm-hm" is heard as "medium" by then, and is over
     sustained_ms: float = 650.0  # voiced time that needs no words
     confidence: float = 0.0
     grunts: frozenset[str] = field(default=GRUNTS)
@@ -53,9 +54,9 @@ def judge_overlap(rules: OverlapRules, text: str, voiced_ms: float, *, spoken: I
     said = set(spoken)
     foreign = [word for word in words if word not in said]
     content = [word for word in foreign if word not in allowed]
-    if any(word in rules.stop_words for word in foreign) and voiced_ms >= rules.word_ms:
+    if any(word in rules.stop_words for word in foreign) and voiced_ms >= rules.stop_ms:
         return Overlap.INTERRUPTION
-    if content and _believable(rules, content, voiced_ms):
+    if content and (_believable(rules, content, voiced_ms) or (ended and question_open)):
         return Overlap.INTERRUPTION
     if words and not content:
         if not foreign:

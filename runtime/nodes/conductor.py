@@ -138,7 +138,9 @@ def rules_of(ctx: Context) -> FloorRules:
     """The floor's parameters from configuration and pack."""
     config, pack = ctx.config, ctx.pack
     backchannels = frozenset(word for phrase in pack.backchannels for word in tokens(phrase))
-    stops = frozenset(word for kind in ("stop", "wait") if kind in pack.talk for phrase in pack.spoken(kind) for word in tokens(phrase)[:1])
+    # Only those that stop by themselves: "be" of "be quiet" says nothing yet.
+    said = [tokens(phrase) for kind in ("stop", "wait") if kind in pack.talk for phrase in pack.spoken(kind)]
+    stops = frozenset(words[0] for words in said if len(words) == 1)
 
     def wait_ms(complete: float, speech_ms: float, longest_pause_ms: float) -> float:
         return min(max(endpoint_wait_ms(complete, speech_ms, longest_pause_ms), config.turn.min_wait_ms), config.turn.max_wait_ms)

@@ -163,7 +163,7 @@ def test_a_real_word_stops_the_avatar():
     story.on(story.voice(ActivityKind.ONSET, 5000))
     assert story.state.turn == turn
     actions = story.on(Transcript(0, story.now, 5000, 5000, "what about sunday"), 300)
-    actions += story.on(story.voice(ActivityKind.LEVEL, 5000, speech_ms=350.0), 50)
+    actions += story.on(story.voice(ActivityKind.LEVEL, 5000, speech_ms=400.0), 50)
     assert Sound(story.state.turn, story.now, SoundAction.STOP) in actions
     assert story.state.turn > turn
     assert story.state.posture is Posture.LISTENING
@@ -186,7 +186,7 @@ def test_words_after_a_backchannel_interrupt():
     story.on(story.voice(ActivityKind.ONSET, 5000))
     story.on(story.voice(ActivityKind.SILENCE, 5000, speech_ms=300.0, pause_ms=100), 400)
     story.on(Transcript(0, story.now, 5000, 5000, "mm hm", final=True), 50)
-    story.on(story.voice(ActivityKind.RESUMED, 5000, speech_ms=320.0, pause_ms=300), 100)
+    story.on(story.voice(ActivityKind.RESUMED, 5000, speech_ms=420.0, pause_ms=300), 100)
     story.on(Transcript(0, story.now, 5000, 5000, "mm hm what about sunday"), 300)
     assert story.actions[-1].action is SoundAction.STOP
 

@@ -24,8 +24,10 @@ SPOKEN = tokens("The cappuccino is two pounds eighty and it has oat milk.")
         ("okay", 350, True, True, Overlap.INTERRUPTION),
         ("the cappuccino", 700, False, False, Overlap.ECHO),
         ("stop", 250, False, False, Overlap.INTERRUPTION),
-        ("what about tea", 350, False, False, Overlap.INTERRUPTION),
+        ("what about tea", 400, False, False, Overlap.INTERRUPTION),
         ("a", 180, False, False, Overlap.UNSURE),
+        ("medium", 400, False, False, Overlap.UNSURE),
+        ("medium", 560, False, False, Overlap.INTERRUPTION),
         ("a", 180, False, True, Overlap.BACKCHANNEL),
     ],
 )
