@@ -41,6 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_USE  # cyclopts has already said what is wrong
     except KeyboardInterrupt:
         return 130
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] in ("visavis", "runtime", "engines", "kiosk"):
+            raise
+        sys.stderr.write(f"visavis: {missing}: it comes with an extra, e.g. pip install 'visavis[rehearse,bench,studio]'\n")
+        return BAD_USE
     except Exception as error:
         if not any(kind.__name__ in _MISTAKES for kind in type(error).__mro__):
             raise

@@ -27,7 +27,7 @@ def turn(number: int, heard_ms: float) -> str:
         (["rehearse", "nowhere.toml", "--out", "x"], "nowhere.toml: cannot be read"),
         (["latency", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
         (["bench", "teapots"], "no benchmark 'teapots'"),
-        (["studio", "evaluate", "nowhere", "nowhere"], "nowhere/avatar.toml: cannot be read"),
+        (["models", "fetch", "teapot"], "teapot"),
         (["run", "--option", "colour"], "must be key=value"),
     ],
 )
