@@ -13,7 +13,7 @@ import msgspec
 from runtime import messages as m
 from runtime.bus import NV12, AudioRingSpec, FrameRingSpec
 
-__all__ = ["ANY", "LINKS", "NODES", "Kind", "Link", "Node", "consumers", "link", "node"]
+__all__ = ["ANY", "LINKS", "NODES", "Kind", "Link", "Node", "link", "node"]
 
 ANY = "*"
 SUPERVISOR = "supervisor"
@@ -110,8 +110,3 @@ def link(name: str) -> Link:
 
 def _missing(what: str, name: str) -> NoReturn:
     raise KeyError(f"topology has no {what} {name!r}")
-
-
-def consumers(node_name: str) -> tuple[Link, ...]:
-    """The links that node `node_name` reads."""
-    return tuple(row for row in LINKS if node_name in row.dst)

@@ -35,7 +35,6 @@ class OverlapRules:
     words_ms: float = 380.0  # … two words
     word_ms: float = 520.0  # … one long word: a "mm-hm" is heard as "medium" by then, and is over
     sustained_ms: float = 650.0  # voiced time that needs no words
-    confidence: float = 0.0
     grunts: frozenset[str] = field(default=GRUNTS)
 
 
