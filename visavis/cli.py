@@ -197,8 +197,9 @@ def latency(timeline: Path, *, json: Path | None = None) -> int:
 @app.command
 def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed: int = 1, minutes: float = 5.0,
           seconds: float | None = None, negatives: tuple[Path, ...] = (), noise: Path | None = None, snr: tuple[float, ...] = (),
-          engine: str | None = None, limit: int | None = None, results: Path | None = None) -> int:  # fmt: skip
-    """Measure: orders, bus, turns, frames, start, memory, or all; `report` writes docs/benchmarks.md from kept results.
+          engine: str | None = None, weights: Path | None = None, folds: Path | None = None, pack: Path | None = None,
+          limit: int | None = None, results: Path | None = None) -> int:  # fmt: skip
+    """Measure: orders, shop, words, bus, turns, frames, start, memory, or all; `report` writes docs/benchmarks.md from kept results.
 
     Parameters
     ----------
@@ -221,7 +222,13 @@ def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed
     snr
         For `orders`: signal to noise in dB; may be given several times.
     engine
-        For `orders`: the recogniser.
+        For `orders`, `shop`, `words`: the recogniser, or all that work here.
+    weights
+        For `orders`, `shop`, `words`: weights of the ears instead of the shipped ones.
+    folds
+        For `orders`: JSON, recording → file of weights that never saw it.
+    pack
+        For `shop`: the experience pack.
     limit
         Take only so many recordings.
     results
@@ -235,7 +242,7 @@ def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed
         print(bench_report.write(results))
         return 0
     given = {"data": data, "seed": seed, "minutes": minutes, "seconds": seconds, "negatives": negatives or None, "noise": noise,
-             "snr": snr or None, "engine": engine, "limit": limit}  # fmt: skip
+             "snr": snr or None, "engine": engine, "weights": weights, "folds": folds, "pack": pack, "limit": limit}  # fmt: skip
     return suite.main(what, json, **given)
 
 

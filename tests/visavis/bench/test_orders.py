@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from engines.recognition import RATE
+from engines.recognition import ENGINES, RATE, Selection, SpeechDomain
 from engines.voice_activity import Energy
 from tests.engines.recognition.speech import say
-from visavis.bench.orders import PEERS, mixed, run, utterances
+from visavis.bench import hearing
+from visavis.bench.hearing import by_folds, utterances
+from visavis.bench.orders import PEERS, mixed, run
+
+VOSK_TINY = Path(__file__).resolve().parents[2] / "models" / "vosk-tiny"
 
 
 def test_mixing_is_the_peers_way() -> None:
@@ -72,6 +76,9 @@ def test_run_counts_what_was_understood(spoken: Path, tmp_path: Path) -> None:
     """The right order counts, the wrongly labelled one does not, a question is no order; the result is kept as JSON."""
     kept = tmp_path / "orders.json"
     result = run(data=spoken, snr=[24.0], engine="pocketsphinx", json_file=kept)
+    assert result["orders_accepted"] == 1.0
+    assert result["false_orders_by"] == {"kathleen": [0, 1]}
+    assert result["cross_validated"] is False
     assert result["accuracy"] == 0.5
     assert result["missed"] == ["wrong"]
     assert (result["false_orders"], result["non_orders"], result["false_order_files"]) == (0.0, 1, [])
@@ -84,6 +91,62 @@ def test_run_counts_what_was_understood(spoken: Path, tmp_path: Path) -> None:
     assert [row[0] for row in rows] == ["visavis · pocketsphinx", *PEERS]
     assert all(len(row) == len(header) for row in rows)
     assert all(len(row) == 2 for row in more)
+
+
+def test_all_engines_that_work_are_measured(spoken: Path) -> None:
+    """Each has its figures and its row; the best one's stand at the top; one that does not work is told with the reason."""
+    result = run(data=spoken, snr=[24.0], engine="all", limit=1)
+    assert "no model has been fetched" in result["skipped"]["vosk"]
+    assert set(result["engines"]) | set(result["skipped"]) == set(ENGINES)
+    best = result["engines"][result["engine"]]
+    assert result["engine"] == next(name for name in ENGINES if name in result["engines"])
+    assert all(result[key] == value for key, value in best.items())
+    (_, _, rows), (_, header, more), (_, _, missing) = result["tables"]
+    assert [row[0] for row in rows] == [*(f"visavis · {name}" for name in result["engines"]), *PEERS]
+    assert header == ["", *result["engines"]]
+    assert all(len(row) == len(header) for row in more)
+    assert ["vosk", result["skipped"]["vosk"]] in missing
+
+
+def test_vosk_is_measured_where_it_has_a_model(spoken: Path) -> None:
+    """With the model given, the same run measures it beside the others."""
+    pytest.importorskip("vosk", reason="vosk is an extra: pip install 'visavis[vosk]'")
+    result = run(data=spoken, snr=[], negatives=[], engine="all", model=VOSK_TINY, limit=1)
+    assert {"vosk", "pocketsphinx"} <= set(result["engines"])
+    assert result["engine"] == "vosk"
+
+
+class Named:
+    """A recogniser that tells which weights it was made with: stands for the ears, whose weights take minutes to train."""
+
+    def __init__(self, weights: Path | None) -> None:
+        self.weights, self.prepared = weights, False
+
+    def prepare(self, _domain: SpeechDomain) -> None:
+        self.prepared = True
+
+
+def test_each_recording_is_heard_by_weights_that_never_saw_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One recogniser per file of weights, made when first wanted and kept; recordings of other kinds get the usual one."""
+    made: list[Path | None] = []
+
+    def make(name: str, _model: Path | None = None, weights: Path | None = None) -> Selection:
+        made.append(weights)
+        return Selection(Named(weights), name)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hearing, "select", make)
+    folds = tmp_path / "folds.json"
+    folds.write_text(json.dumps({"a": "one.npz", "b": "two.npz", "c": "one.npz"}))
+    usual = make("ears")
+    choice = by_folds(folds, ["a", "b", "c"], usual, SpeechDomain(("yes",)))
+    assert made == [None]
+    assert [choice(name).weights for name in "abca"] == [tmp_path / f"{name}.npz" for name in ("one", "two", "one", "one")]
+    assert choice("a").prepared
+    assert choice("a") is choice("c")
+    assert choice("other speech") is usual.engine
+    assert made == [None, tmp_path / "one.npz", tmp_path / "two.npz"]
+    with pytest.raises(ValueError, match=r"folds\.json: names no weights for d"):
+        by_folds(folds, ["a", "d"], usual, SpeechDomain(("yes",)))
 
 
 def test_folder_of_orders_serves_as_data(spoken: Path) -> None:
