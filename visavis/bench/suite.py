@@ -17,8 +17,10 @@ __all__ = ["BENCHES", "main", "measure"]
 
 BENCHES = {
     "orders": "recorded coffee orders: words, slots, whole orders",
+    "shop": "sentences of another shop, whose pack was written for them",
     "bus": "messages and frames between processes, against peers",
     "turns": "end of turn on recorded people, in virtual time",
+    "interruptions": "words, and what only sounds, over the avatar's voice, in virtual time",
     "frames": "the renderer alone, by rung",
     "start": "from `visavis run` to the face and to the first possible answer",
     "memory": "PSS of every node over minutes, and its slope",
