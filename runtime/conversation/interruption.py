@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-__all__ = ["GRUNTS", "Overlap", "OverlapRules", "judge_overlap", "tokens"]
+from runtime.packs import Pack
+
+__all__ = ["GRUNTS", "Overlap", "OverlapRules", "judge_overlap", "overlap_rules", "tokens"]
 
 GRUNTS = frozenset("ah ahem eh er erm ha haha hm hmm huh mhm mm mmm oh ooh uh uhuh um wow".split())
 """Sounds that hold no floor whatever was asked; "yes" is a backchannel only while no question is open."""
@@ -36,6 +38,14 @@ class OverlapRules:
     word_ms: float = 520.0  # … one long word: a "mm-hm" is heard as "medium" by then, and is over
     sustained_ms: float = 650.0  # voiced time that needs no words
     grunts: frozenset[str] = field(default=GRUNTS)
+
+
+def overlap_rules(pack: Pack, sustained_ms: float) -> OverlapRules:
+    """The rules with the pack's words. Stop words are only those that stop by themselves: "be" of "be quiet" says nothing yet."""
+    said = [tokens(phrase) for kind in ("stop", "wait") if kind in pack.talk for phrase in pack.spoken(kind)]
+    stops = frozenset(words[0] for words in said if len(words) == 1)
+    backchannels = frozenset(word for phrase in pack.backchannels for word in tokens(phrase))
+    return OverlapRules(backchannels=backchannels, stop_words=stops | OverlapRules().stop_words, sustained_ms=sustained_ms)
 
 
 def tokens(text: str) -> tuple[str, ...]:

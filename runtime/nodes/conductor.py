@@ -10,7 +10,7 @@ from engines.voice_activity.endpoint import endpoint_wait_ms
 from runtime.bus import LinkError
 from runtime.context import Context
 from runtime.conversation.floor import Back, Event, FloorRules, FloorState, Tick, decide, floor_of
-from runtime.conversation.interruption import OverlapRules, tokens
+from runtime.conversation.interruption import overlap_rules
 from runtime.messages import Ask, Heard, HeardKind, NodeEvent, NodeState, Playhead, Posture, Say, Sound, SoundAction
 
 __all__ = ["Conductor", "main", "rules_of"]
@@ -137,19 +137,13 @@ def _told(state: FloorState) -> tuple[object, ...]:
 def rules_of(ctx: Context) -> FloorRules:
     """The floor's parameters from configuration and pack."""
     config, pack = ctx.config, ctx.pack
-    backchannels = frozenset(word for phrase in pack.backchannels for word in tokens(phrase))
-    # Only those that stop by themselves: "be" of "be quiet" says nothing yet.
-    said = [tokens(phrase) for kind in ("stop", "wait") if kind in pack.talk for phrase in pack.spoken(kind)]
-    stops = frozenset(words[0] for words in said if len(words) == 1)
 
     def wait_ms(complete: float, speech_ms: float, longest_pause_ms: float) -> float:
         return min(max(endpoint_wait_ms(complete, speech_ms, longest_pause_ms), config.turn.min_wait_ms), config.turn.max_wait_ms)
 
     return FloorRules(
         endpoint_wait_ms=wait_ms,
-        overlap=OverlapRules(
-            backchannels=backchannels, stop_words=stops | OverlapRules().stop_words, sustained_ms=config.turn.interrupt_ms
-        ),
+        overlap=overlap_rules(pack, config.turn.interrupt_ms),
         resume_ms=config.turn.resume_ms,
         still_there_ms=config.session.still_there_s * 1000,
         wipe_ms=config.session.wipe_s * 1000,

@@ -2,7 +2,7 @@
 
 Texts are spoken by flite (voices kal, kal16, awb, rms, slt) or by espeak-ng (`en-us+f3` and the like), never by the avatar's voice.
 What was spoken once is kept as Ogg Opus in a folder `voices` beside the scenario, so that a rehearsal sounds the same without flite.
-`mm-hm`, `uh-huh`, `cough` and `knock` are made here, from numbers.
+`mm-hm`, `uh-huh`, `cough`, `knock` and `laughter` are made here, from numbers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["FLITE", "MADE", "Samples", "at_level", "made", "read", "say", "voice
 
 Samples = npt.NDArray[np.float32]
 FLITE = ("kal", "kal16", "awb", "rms", "slt")
-MADE = ("mm-hm", "uh-huh", "cough", "knock")
+MADE = ("mm-hm", "uh-huh", "cough", "knock", "laughter")
 _STORED_RATE = 24_000
 _PEAK = 0.97
 
@@ -115,6 +115,8 @@ def made(name: str, seed: int = 0) -> Samples:
         return _cough(rng)
     if name == "knock":
         return _knock(rng)
+    if name == "laughter":
+        return _laughter(rng)
     return _hum(rng, breath=name == "uh-huh")
 
 
@@ -164,3 +166,19 @@ def _hum(rng: np.random.Generator, *, breath: bool) -> Samples:
     if breath:
         tone += _band(rng.standard_normal(len(t)), 800, 3000) * 6 * np.exp(-0.5 * ((t - middle) / 0.025) ** 2)
     return np.asarray(tone * envelope, dtype=np.float32)
+
+
+def _laughter(rng: np.random.Generator) -> Samples:
+    """Breathy vowels, five a second, each lower and softer than the one before."""
+    f0, gain, notes = rng.uniform(180, 300), 1.0, []
+    for _ in range(int(rng.integers(3, 6))):
+        t = _times(rng.uniform(0.09, 0.13))
+        phase = 2 * np.pi * np.cumsum(f0 * (1 - 0.8 * t)) / RATE
+        tone = sum(np.exp(-0.5 * ((n * f0 - 800) / 400) ** 2) * np.sin(n * phase) for n in range(1, 12))
+        breath = _band(rng.standard_normal(len(t)), 700, 3500)
+        notes += [
+            gain * (np.asarray(tone) + 4 * breath) * np.sin(np.pi * t / t[-1]),
+            0.3 * gain * _band(rng.standard_normal(RATE // 12), 700, 3500),
+        ]
+        f0, gain = f0 * 0.93, gain * 0.85
+    return np.concatenate(notes).astype(np.float32)
