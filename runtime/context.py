@@ -33,8 +33,11 @@ from runtime.bus import (
     FrameRingSpec,
     FrameWriter,
     LinkError,
+    LinkStats,
     Publisher,
+    Receiver,
     RingFds,
+    RingStats,
     Subscriber,
 )
 from runtime.clock import Clock, SystemClock
@@ -89,8 +92,8 @@ class Context:
         self._board = Board(boot.board)
         self._zmq = zmq.Context(1)
         self._out: dict[str, Publisher[Any] | CommandSender[Any]] = {}
-        self._in: dict[str, Subscriber[Any] | CommandReceiver[Any]] = {}
-        self._rings: dict[str, FrameWriter | FrameReader | AudioWriter | AudioReader] = {}
+        self._in: dict[str, Subscriber[Any] | CommandReceiver[Any] | FrameReader] = {}
+        self._rings: dict[str, FrameWriter | AudioWriter | AudioReader] = {}
         self._stats_due = 0
         self._dropped: dict[str, int] = {}
         self._notices: dict[str, Notice] = {}  # those that hold
@@ -113,7 +116,9 @@ class Context:
             else:
                 self._out[row.name] = Publisher(self._zmq, path, prefix, payload)
         if self.name in row.dst:
-            if row.kind is topology.Kind.COMMAND:
+            if isinstance(row.ring, FrameRingSpec):  # the ring itself tells; its zmq link is for observers
+                self._in[row.name] = FrameReader(*self._ring(row.name, FrameRingSpec), self.name)
+            elif row.kind is topology.Kind.COMMAND:
                 self._in[row.name] = CommandReceiver(self._zmq, path, prefix, payload, row.capacity)
             else:
                 self._in[row.name] = Subscriber(self._zmq, path, prefix, payload, row.kind.value)
@@ -232,7 +237,7 @@ class Context:
     def attach(self, loop: asyncio.AbstractEventLoop, handle: Callable[[str, Any], None]) -> None:
         """Deliver messages to `handle(link, message)` on `loop`; also drains what is already there."""
 
-        def drain(name: str, source: Subscriber[Any] | CommandReceiver[Any]) -> None:
+        def drain(name: str, source: Receiver[Any]) -> None:
             for message in source.receive():
                 handle(name, message)
 
@@ -255,10 +260,10 @@ class Context:
         return ring
 
     def frame_reader(self, link: str) -> FrameReader:
-        """This node's end of a frame ring."""
-        spec, fds = self._ring(link, FrameRingSpec)
-        ring = FrameReader(spec, fds, self.name)
-        self._rings[link] = ring
+        """This node's end of a frame ring; its descriptors come with the messages of the other links."""
+        ring = self._in[link]
+        if not isinstance(ring, FrameReader):
+            raise KeyError(f"link {link!r} carries no FrameRingSpec")
         return ring
 
     def audio_writer(self, link: str) -> AudioWriter:
@@ -284,10 +289,18 @@ class Context:
     # --- statistics
 
     def _publish_stats(self, now: int) -> None:
+        links: dict[str, LinkStats] = {}
+        rings: dict[str, RingStats] = {}
+        for name, end in (*self._in.items(), *self._out.items(), *self._rings.items()):
+            stats = end.stats()
+            if isinstance(stats, LinkStats):
+                links[name] = stats
+            else:
+                rings[name] = stats
         body = msgspec.json.encode(
             {
-                "links": {name: end.stats() for name, end in (*self._in.items(), *self._out.items())},
-                "rings": {name: ring.stats() for name, ring in self._rings.items()},
+                "links": links,
+                "rings": rings,
                 "unsent": self._dropped,
             }
         )

@@ -179,7 +179,7 @@ class Supervisor:
         os.write(fd, msgspec.json.encode(boot))
         inherited = {fd, boot.board, boot.checkpoint, boot.lifeline}
         for ring in self._rings.values():
-            inherited |= {ring.data, ring.data_ro, ring.control}
+            inherited.update(ring.numbers())
         try:
             process = subprocess.Popen(
                 [sys.executable, "-m", "runtime.launch", str(fd)],
@@ -237,8 +237,7 @@ class Supervisor:
         self._events.close()
         self._zmq.destroy(linger=0)
         for ring in self._rings.values():
-            for fd in (ring.data, ring.data_ro, ring.control):
-                os.close(fd)
+            ring.close()
         for fd in (
             self._board_fd,
             *self._checkpoints.values(),

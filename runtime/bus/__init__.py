@@ -1,4 +1,4 @@
-"""The bus: frames and sound in shared memory, descriptors and messages over ZeroMQ. Contract and figures: DESIGN §4.
+"""The bus: frames and sound in shared memory, messages over ZeroMQ. Contract and figures: DESIGN §4.
 
 Rings are made by the supervisor (`create_frame_ring`, `create_audio_ring`) and inherited by the nodes; links are made by the nodes.
 Nothing here starts a thread of its own (zmq's one I/O thread apart); every object belongs to the thread that made it.

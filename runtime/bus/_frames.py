@@ -1,10 +1,15 @@
 """The frame ring: one writer draws into slots of shared memory, readers look at them in place.
 
+What describes a frame lies beside it, and the writer rings each consumer's bell (an eventfd) when it is there: no message, no thread
+between the two. A bell says only "look": a reader that was away looks once and has the newest frame.
+
 Control page, in 64-byte lines, every word with exactly one writer:
 
     line 0             magic, layout                                                       supervisor, once
-    line 1             epoch, latest seq, heartbeat, overruns, abandoned, stepped, peak    writer
-    line 2 … 2+slots   generation of the slot: seq of the frame in it, 0 while it is drawn  writer
+    line 1             epoch, latest seq, heartbeat, overruns, abandoned, stepped, peak,   writer
+                       slot of the latest
+    line 2 … 2+slots   generation of the slot: seq of the frame in it, 0 while it is drawn;  writer
+                       then its epoch, captured at, published at, turn, size, pts
     then one line for  pins (bit per slot), pinned at, last seq, skipped, stale, leased,    that consumer
     each consumer      heartbeat
 
@@ -13,10 +18,11 @@ The supervisor takes over a consumer's pin word in one case only: the consumer i
 
 from __future__ import annotations
 
+import math
+import struct
 import time
 
 import msgspec
-import numpy as np
 
 from runtime.bus._memory import CONTROL_BYTES, LINE, Bytes, Mapping, RingFds, make_ring, page_align
 from runtime.bus._stats import ConsumerStats, RingStats
@@ -28,8 +34,15 @@ NV12 = 1
 RGB = 2
 """Packed 8-bit RGB: an array of (height, width, 3) bytes."""
 
-W_EPOCH, W_LATEST, W_BEAT, W_OVERRUN, W_ABANDONED, W_STEPPED, W_PEAK = range(LINE, LINE + 7)
+W_EPOCH, W_LATEST, W_BEAT, W_OVERRUN, W_ABANDONED, W_STEPPED, W_PEAK, W_SLOT = range(LINE, LINE + 8)
 C_PINS, C_PINNED_AT, C_SEQ, C_SKIPPED, C_STALE, C_LEASED, C_BEAT = range(7)
+
+
+ABOUT = struct.Struct("6q")
+"""What describes a frame, behind the generation of its slot: epoch, captured at, published at, turn, width << 32 | height, pts.
+
+Packed and unpacked by one call: after a frame was drawn Python itself has to come back into the caches, and each step costs microseconds.
+"""
 
 
 class FrameRingSpec(msgspec.Struct, frozen=True):
@@ -43,7 +56,7 @@ class FrameRingSpec(msgspec.Struct, frozen=True):
 
 
 class FrameDescriptor(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What crosses the bus instead of a frame. Times in ns of CLOCK_MONOTONIC; fields are only ever appended, with a default."""
+    """What stands for a frame. Times in ns of CLOCK_MONOTONIC; fields are only ever appended, with a default."""
 
     version: int
     epoch: int
@@ -85,7 +98,7 @@ class Layout:
         self.spec = spec
         # One slot being drawn, the newest, one in between for a reader on its way to it, and one that each consumer may hold.
         self.slots = len(spec.consumers) + 3
-        self.frame_bytes = int(np.prod(shape_of(spec.format, spec.max_width, spec.max_height)))
+        self.frame_bytes = math.prod(shape_of(spec.format, spec.max_width, spec.max_height))
         self.slot_bytes = page_align(self.frame_bytes)
         self.data_bytes = self.slots * self.slot_bytes
         self.first_consumer = (2 + self.slots) * LINE
@@ -99,6 +112,10 @@ class Layout:
         """The word with the generation of `slot`."""
         return (2 + slot) * LINE
 
+    def about(self, slot: int) -> int:
+        """Where ABOUT of `slot` is: bytes from the start of the control page."""
+        return (self.generation(slot) + 1) * 8
+
     def consumer(self, name: str) -> int:
         """The first word of a consumer's line. ValueError if the spec does not name it."""
         try:
@@ -110,7 +127,7 @@ class Layout:
     def view(self, memory: Bytes, slot: int, width: int, height: int) -> Bytes:
         """The frame of this shape in `slot`. ValueError if it does not fit."""
         shape = shape_of(self.spec.format, width, height)
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         if size > self.frame_bytes:
             raise ValueError(f"a frame of {width}x{height} does not fit the slots of ring {self.spec.name!r}")
         start = slot * self.slot_bytes
@@ -118,14 +135,14 @@ class Layout:
 
 
 def create_frame_ring(spec: FrameRingSpec) -> RingFds:
-    """Makes the memory of a frame ring. Supervisor only, before the nodes start; hand the descriptors down by `pass_fds`.
+    """Makes the memory and the bells of a frame ring. Supervisor only, before the nodes start; hand the descriptors down by `pass_fds`.
 
     Raises:
         ValueError: the spec cannot be laid out.
         LinkError: no memory.
 
     """
-    return make_ring(spec.name, spec, Layout(spec).data_bytes)
+    return make_ring(spec.name, spec, Layout(spec).data_bytes, len(spec.consumers))
 
 
 def clear_pins(spec: FrameRingSpec, fds: RingFds, consumer: str) -> None:

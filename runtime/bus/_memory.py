@@ -24,7 +24,7 @@ PAGE = mmap.PAGESIZE
 LINE = 8
 """Words of 8 bytes in a cache line: each writer's words stand on lines of their own."""
 CONTROL_BYTES = 4096
-_MAGIC = int.from_bytes(b"visavis\x01", "little")
+_MAGIC = int.from_bytes(b"visavis\x02", "little")
 _W_MAGIC, _W_LAYOUT = 0, 1
 
 Bytes = npt.NDArray[np.uint8]
@@ -32,15 +32,18 @@ _NOTHING: Bytes = np.empty(0, dtype=np.uint8)
 
 
 class RingFds(msgspec.Struct, frozen=True):
-    """Descriptors of a ring: the payload read-write (for its one writer) and read-only (for readers), and the control page."""
+    """Descriptors of a ring: the payload read-write (for its one writer) and read-only (for readers), the control page, and of a
+    frame ring one bell (eventfd) for each consumer, in the order of the spec.
+    """
 
     data: int
     data_ro: int
     control: int
+    bells: tuple[int, ...] = ()
 
-    def numbers(self) -> tuple[int, int, int]:
-        """All three, for `pass_fds`."""
-        return self.data, self.data_ro, self.control
+    def numbers(self) -> tuple[int, ...]:
+        """All of them, for `pass_fds`."""
+        return self.data, self.data_ro, self.control, *self.bells
 
     def close(self) -> None:
         """Closes this process's descriptors; the memory goes when the last process has done so."""
@@ -71,8 +74,8 @@ def _memfd(name: str, size: int) -> int:
     return fd
 
 
-def make_ring(name: str, spec: msgspec.Struct, data_bytes: int) -> RingFds:
-    """Makes the memory of a ring, zeroed. Supervisor only.
+def make_ring(name: str, spec: msgspec.Struct, data_bytes: int, bells: int = 0) -> RingFds:
+    """Makes the memory of a ring, zeroed, and `bells` bells. Supervisor only.
 
     Raises:
         LinkError: the kernel has no memory or no descriptors left.
@@ -87,11 +90,13 @@ def make_ring(name: str, spec: msgspec.Struct, data_bytes: int) -> RingFds:
         with mmap.mmap(opened[2], CONTROL_BYTES) as page, memoryview(page).cast("Q") as words:
             words[_W_LAYOUT] = layout_hash(spec)
             words[_W_MAGIC] = _MAGIC
+        for _ in range(bells):
+            opened.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))  # noqa: PERF401  each must be closed if the next fails
     except OSError as error:
         for fd in opened:
             os.close(fd)
         raise mapped(error, f"making ring {name!r} of {data_bytes >> 20} MiB") from error
-    return RingFds(data=opened[0], data_ro=opened[1], control=opened[2])
+    return RingFds(data=opened[0], data_ro=opened[1], control=opened[2], bells=tuple(opened[3:]))
 
 
 class Mapping:

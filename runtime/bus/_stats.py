@@ -32,6 +32,7 @@ class RingStats(msgspec.Struct, frozen=True):
     heartbeat_ns: int = 0  # CLOCK_MONOTONIC of the writer's last sign of life
     stepped_over: int = 0  # times the writer met a pinned slot and took the next
     consumers: dict[str, ConsumerStats] = {}
+    age_ns: int = 0  # reader of frames: how long the newest one was under way
 
 
 class LinkStats(msgspec.Struct, frozen=True):

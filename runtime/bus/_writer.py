@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
 from runtime.bus._fence import fence
 from runtime.bus._frames import (
+    ABOUT,
     VERSION,
     W_ABANDONED,
     W_BEAT,
@@ -14,6 +16,7 @@ from runtime.bus._frames import (
     W_LATEST,
     W_OVERRUN,
     W_PEAK,
+    W_SLOT,
     W_STEPPED,
     FrameDescriptor,
     FrameRingSpec,
@@ -29,7 +32,7 @@ __all__ = ["FrameWriter"]
 
 
 class FrameWriter:
-    """Draws frames into the ring: `begin` gives the place, `commit` the descriptor to publish. One per ring, used by one thread.
+    """Draws frames into the ring: `begin` gives the place, `commit` tells the consumers. One per ring, used by one thread.
 
     Making a writer starts a new life of the ring: the epoch rises (descriptors of the life before are stale), the sequence goes on.
     The writer never waits: it steps over slots that somebody holds.
@@ -43,14 +46,17 @@ class FrameWriter:
         self._layout = Layout(spec)
         self._ring = Mapping(spec.name, spec, fds, self._layout.data_bytes, write=True)
         self._words = self._ring.words
+        self._bells = fds.bells
         self._clock = clock
         self._generations = [self._layout.generation(slot) for slot in range(self._layout.slots)]
+        self._about = [self._layout.about(slot) for slot in range(self._layout.slots)]
         self._views: dict[tuple[int, int, int], Bytes] = {}
         self._drawing: tuple[int, int, int] | None = None  # slot, width, height
         # A writer that died between the two stores of `commit` left a generation newer than `latest`.
         self._seq = max(self._words[W_LATEST], *(self._words[word] for word in self._generations))
         self._words[W_LATEST] = self._seq
         self._slot = max(range(self._layout.slots), key=lambda slot: self._words[self._generations[slot]])
+        self._words[W_SLOT] = self._slot
         self._words[W_EPOCH] += 1
         self._epoch: int = self._words[W_EPOCH]
         self._words[W_BEAT] = clock()
@@ -103,7 +109,9 @@ class FrameWriter:
         return None
 
     def commit(self, *, turn: int, t_capture_ns: int, pts: int = -1) -> FrameDescriptor:
-        """Ends the frame begun and returns what to publish; `pts` is the speech-ring sample it is drawn for (-1: idle).
+        """Ends the frame begun, tells the consumers, and returns the descriptor for whoever else wants to know.
+
+        `pts` is the speech-ring sample the frame is drawn for (-1: idle).
 
         Raises:
             BusError: no frame was begun.
@@ -113,18 +121,23 @@ class FrameWriter:
             raise BusError(f"ring {self._layout.spec.name!r}: commit without begin")
         slot, width, height = self._drawing
         self._drawing = None
+        self._seq = seq = self._seq + 1
+        words, now = self._words, self._clock()
+        ABOUT.pack_into(words, self._about[slot], self._epoch, t_capture_ns, now, turn, width << 32 | height, pts)
+        fence()  # the pixels and what describes them before the generation that vouches for them
+        words[self._generations[slot]] = seq
+        words[W_SLOT] = slot
+        words[W_LATEST] = seq
+        # After the words: whoever hears the bell finds the frame. It is never full: a bell counts to 2^64.
+        for bell in self._bells:
+            os.eventfd_write(bell, 1)
+        words[W_BEAT] = now
         view = self._views[slot, width, height]
-        self._seq += 1
-        fence()  # the pixels before the generation that vouches for them
-        self._words[self._generations[slot]] = self._seq
-        self._words[W_LATEST] = self._seq
-        now = self._clock()
-        self._words[W_BEAT] = now
         return FrameDescriptor(
             VERSION,
             self._epoch,
             slot,
-            self._seq,
+            seq,
             t_capture_ns,
             now,
             turn,

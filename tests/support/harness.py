@@ -85,8 +85,7 @@ class Bench:
         for ctx in self._contexts:
             ctx.close()
         for ring in self.rings.values():
-            for fd in (ring.data, ring.data_ro, ring.control):
-                os.close(fd)
+            ring.close()
         for fd in (self._board, *self._checkpoints.values(), *self._lifeline):
             os.close(fd)
         shutil.rmtree(self.run_dir, ignore_errors=True)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import zmq
 
-from runtime.bus import RGB, FrameDescriptor, FrameReader, FrameRingSpec, FrameWriter, LinkKind, Publisher, RingFds, StaleFrame, Subscriber
+from runtime.bus import RGB, FrameDescriptor, FrameReader, FrameRingSpec, FrameWriter, Publisher, RingFds, StaleFrame
 
 __all__ = ["SPEC", "TRANSPORTS", "Receiver", "Sender", "Setup", "Stamp"]
 
@@ -73,7 +73,7 @@ class Receiver(Protocol):
 
 
 class RingSender:
-    """Our ring, drawn in place."""
+    """Our ring, drawn in place; published as the renderer does it, for observers that are not there."""
 
     def __init__(self, setup: Setup) -> None:
         self._writer = FrameWriter(SPEC, setup.fds)
@@ -111,14 +111,13 @@ class RingCopySender(RingSender):
 
 
 class RingReceiver:
-    """Our ring's reader: newest descriptor, frame in place."""
+    """Our ring's reader: newest descriptor, frame in place, as the stage does it."""
 
     def __init__(self, setup: Setup) -> None:
         self._reader = FrameReader(SPEC, setup.fds, "bench")
-        self._link = Subscriber(zmq.Context(), f"{setup.folder}/ring", 1, FrameDescriptor, LinkKind.LATEST)
 
     def take(self, timeout_ms: int, see: See) -> bool:
-        for descriptor in self._link.receive(timeout_ms):
+        for descriptor in self._reader.receive(timeout_ms):
             try:
                 with self._reader.lease(descriptor) as frame:
                     see(frame, Stamp(descriptor.turn, descriptor.t_capture_ns, descriptor.width, descriptor.height))

@@ -244,7 +244,7 @@ class _Carried:
     def __getstate__(self) -> Any:
         value = self.value
         if isinstance(value, RingFds):
-            return "ring", [DupFd(fd) for fd in value.numbers()]
+            return "ring", [DupFd(fd) for fd in value.numbers()]  # the bells last
         if isinstance(value, Setup):
             return "setup", (value.folder, _Carried(value.fds), value.queue)
         return "plain", value
@@ -252,7 +252,8 @@ class _Carried:
     def __setstate__(self, state: Any) -> None:
         kind, value = state
         if kind == "ring":
-            self.value = RingFds(*(fd.detach() for fd in value))
+            data, data_ro, control, *bells = (fd.detach() for fd in value)
+            self.value = RingFds(data, data_ro, control, tuple(bells))
         elif kind == "setup":
             self.value = Setup(value[0], value[1].value, value[2])
         else:

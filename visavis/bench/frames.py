@@ -7,7 +7,6 @@ machine it tells more than the wall times beside it. Not in the figures: the fir
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -58,8 +57,7 @@ def run(*, seed: int = 1, frames: int = 250, avatar: Path | None = None) -> dict
                         taken[rung.name].setdefault(stage, []).append(value)
     finally:
         writer.close()
-        for fd in (fds.data, fds.data_ro, fds.control):
-            os.close(fd)
+        fds.close()
     return {
         "renderer": face.name,
         "rungs": {name: {stage: quantiles(values) for stage, values in stages.items()} for name, stages in taken.items()},

@@ -95,6 +95,19 @@ def hold(args: dict[str, Any]) -> None:
         _wait()
 
 
+def take(args: dict[str, Any]) -> None:
+    """Says ready, waits for a frame, says its number and holds it."""
+    spec, fds = _frame_ring(args)
+    reader = FrameReader(spec, fds, spec.consumers[0])
+    _ready()
+    while not (got := reader.receive(1000)):
+        pass
+    with reader.lease(got[0]):
+        sys.stdout.write(f"{got[0].seq}\n")
+        sys.stdout.flush()
+        _wait()
+
+
 def draw(args: dict[str, Any]) -> None:
     """Draws without a pause, every pixel of frame n is n % 251."""
     spec, fds = _frame_ring(args)

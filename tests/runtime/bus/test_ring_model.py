@@ -38,6 +38,7 @@ class Ring(RuleBasedStateMachine):
         self.slots = [0] * SLOTS
         self.published: list[FrameDescriptor] = []
         self.epoch, self.seq, self.drawing = 1, 0, False
+        self.received = dict.fromkeys(CONSUMERS, 0)
 
     def pinned(self) -> set[int]:
         return {held.descriptor.slot for open_ in self.held.values() for held in open_}
@@ -52,7 +53,7 @@ class Ring(RuleBasedStateMachine):
             return
         self.seq += 1
         frame[:] = self.seq % 251
-        descriptor = self.writer.commit(turn=0, t_capture_ns=0)
+        descriptor = self.writer.commit(turn=self.seq % 3, t_capture_ns=self.seq, pts=self.seq % 5 - 1)
         assert descriptor.slot not in self.pinned()
         assert (descriptor.seq, descriptor.epoch) == (self.seq, self.epoch)
         self.slots[descriptor.slot] = self.seq
@@ -87,6 +88,16 @@ class Ring(RuleBasedStateMachine):
         self.epoch += 1
         self.drawing = False
 
+    @rule(name=st.sampled_from(CONSUMERS))
+    def receive(self, name: str) -> None:
+        """A consumer gets the newest frame as it was committed, once, unless it is being drawn over."""
+        there = bool(self.published) and self.slots[self.published[-1].slot] == self.seq
+        news = there and self.received[name] != self.seq
+        got = self.readers[name].receive()
+        assert got == (self.published[-1:] if news else [])
+        if got:
+            self.received[name] = self.seq
+
     @precondition(lambda self: self.published)
     @rule(name=st.sampled_from(CONSUMERS), back=st.integers(0, SLOTS + 1))
     def lease(self, name: str, back: int) -> None:
@@ -114,6 +125,7 @@ class Ring(RuleBasedStateMachine):
         self.held[name].clear()
         clear_pins(SPEC, self.fds, name)
         self.readers[name] = FrameReader(SPEC, self.fds, name)
+        self.received[name] = 0
 
     @invariant()
     def held_frames_are_whole(self) -> None:
