@@ -199,7 +199,7 @@ def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed
           seconds: float | None = None, negatives: tuple[Path, ...] = (), noise: Path | None = None, snr: tuple[float, ...] = (),
           engine: str | None = None, weights: Path | None = None, folds: Path | None = None, pack: Path | None = None,
           limit: int | None = None, results: Path | None = None) -> int:  # fmt: skip
-    """Measure: orders, shop, words, bus, turns, interruptions, frames, start, memory, or all; `report` writes docs/benchmarks.md from kept results.
+    """Measure: orders, shop, words, bus, turns, interruptions, frames, start, memory, or all; `report` writes docs/benchmarks.md.
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed
     snr
         For `orders`: signal to noise in dB; may be given several times.
     engine
-        For `orders`, `shop`, `words`, `interruptions`: the recogniser, or all that work here (`interruptions`: one).
+        For `orders`, `shop`, `words`, `interruptions`: the recogniser, or all that work here.
     weights
         For `orders`, `shop`, `words`: weights of the ears instead of the shipped ones.
     folds
