@@ -69,7 +69,7 @@ def run(
     misses = [[name, miss["said"], miss["heard"], miss["understood"]] for name, of in engines.items() for miss in of["missed"]]
     tables = [
         (f"sentences understood, intent and every slot right ({len(clips)})", ["", "right", "word for word", "CPU s per s"], lines),
-        ("not understood", ["", "said", "heard", "understood"], misses),
+        *([("not understood", ["", "said", "heard", "understood"], misses)] if misses else []),
     ]
     return {**engines[best], "engine": best, "engines": engines, "skipped": skipped, "tables": tables}
 

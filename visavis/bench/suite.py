@@ -18,6 +18,7 @@ __all__ = ["BENCHES", "main", "measure"]
 BENCHES = {
     "orders": "recorded coffee orders: words, slots, whole orders",
     "shop": "sentences of another shop, whose pack was written for them",
+    "words": "word errors in connected talk, by group of people",
     "bus": "messages and frames between processes, against peers",
     "turns": "end of turn on recorded people, in virtual time",
     "interruptions": "words, and what only sounds, over the avatar's voice, in virtual time",
