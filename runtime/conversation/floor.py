@@ -6,14 +6,16 @@
 
 An answer is prepared on speculation as soon as the words of a silence are final, under a turn number of its own; it is heard only when
 `Floor.granted` reaches that number. If the visitor goes on, the number rises and every stage drops the old work (law 2).
+
+Parameters, state and events: floor_state.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from runtime.conversation.interruption import Overlap, OverlapRules, judge_overlap, tokens
+from runtime.conversation.floor_state import Action, Back, Barge, Clause, Event, FloorRules, FloorState, Step, Tick, Utterance
+from runtime.conversation.interruption import Overlap, judge_overlap, tokens
 from runtime.messages import (
     SURE,
     Activity,
@@ -43,98 +45,6 @@ HANGING = frozenset(
     "a an the with and or of to for some my i i'd i'll can could may have make get give me like want without plus but".split()
 )
 """No sentence ends with these: "a large latte with" is not finished, whatever the melody says."""
-
-
-@dataclass(frozen=True, slots=True)
-class FloorRules:
-    """The parameters; times in milliseconds. `endpoint_wait_ms(complete, speech_ms, longest_pause_ms)` counts from the end of speech."""
-
-    endpoint_wait_ms: Callable[[float, float, float], float]
-    overlap: OverlapRules = field(default_factory=OverlapRules)
-    lost_ms: float = 1500.0  # a voice without news for so long is over: the listener died with it
-    hold_ms: float = 130.0  # what sounds like speech in a pause is a voice, or not, within this
-    hanging_complete: float = 0.4  # P(complete) is at most this after a word that cannot end a sentence
-    final_grace_ms: float = 700.0  # how long a due answer waits for the recogniser's final words
-    continue_ms: float = 1500.0  # speech this soon after an unheard grant continues the sentence
-    resume_ms: float = 1500.0  # a ducked avatar without a decision goes on after this
-    thinking_limit_ms: float = 6000.0
-    still_there_ms: float = 30_000.0
-    wipe_ms: float = 20_000.0
-    gone_ms: float = 8_000.0  # the wipe's countdown after the visitor was seen leaving
-    sorry: str = "Sorry, I lost my thread. Could you say that again?"
-
-
-@dataclass(frozen=True, slots=True)
-class Utterance:
-    """What the visitor is saying."""
-
-    onset: int
-    voiced: bool = True  # sounding right now
-    text: str = ""
-    final: bool = False
-    confidence: float = 0.0
-    speech_ms: float = 0.0
-    complete: float = -1.0
-    silent_ns: int = 0  # when the voice went quiet
-    longest_pause_ms: float = 0.0
-    carried: str = ""  # words of a turn that was granted too early
-    seen_ns: int = 0  # last news of it from the listener
-    hold_ns: int = 0  # not taken before: something sounded like speech
-
-
-@dataclass(frozen=True, slots=True)
-class Barge:
-    """Speech over the avatar's voice that is not judged yet."""
-
-    since_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Clause:
-    """A clause of the running reply and where its sound ends in the speech ring (-1: not synthesised, or not wholly)."""
-
-    seq: int
-    text: str
-    last: bool
-    end: int = -1
-
-
-@dataclass(frozen=True, slots=True)
-class FloorState:
-    """Everything the conductor knows; small enough to be checkpointed after each event."""
-
-    turn: int = 1
-    granted: int = 0
-    visit: int = 1
-    posture: Posture = Posture.IDLE
-    session: Session = Session.ATTRACT
-    utterance: Utterance | None = None
-    barge: Barge | None = None
-    asked: Ask | None = None  # the question that turn `turn` answers
-    clauses: tuple[Clause, ...] = ()
-    expects: str = ""
-    granted_ns: int = 0
-    active_ns: int = 0  # last sign of the visitor, or end of the avatar's speech
-    countdown_ns: int = 0  # when the visit is wiped; 0: no countdown
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time passed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Back:
-    """A node came back after it was down; `index` is the last heard position in the speech ring."""
-
-    node: str
-    index: int = 0
-
-
-Event = Activity | Transcript | Reply | Speech | Heard | VisitorInput | Tick | Back
-Action = Ask | Say | Sound
-Step = tuple[FloorState, tuple[Action, ...]]
 
 
 def floor_of(state: FloorState, now_ns: int) -> Floor:
