@@ -6,12 +6,12 @@ can be heard) and the `House` (the bus and the captions). Without a page a virtu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from kiosk._utterance import Utterance
 from runtime.bus import Gap
 from runtime.messages import VOICE_RATE, Floor, Heard, HeardKind, Playhead, Speech
 
@@ -77,60 +77,14 @@ class House(Protocol):
         """This clause will be heard from now on: its caption may be shown, word by word."""
 
 
-@dataclass
-class _Utterance:
-    """The speech of one turn, as far as it is known."""
-
-    turn: int
-    clauses: list[Speech] = field(default_factory=list)
-    complete: bool = False
-    next: int = -1  # ring index that is sent next
-    real: bool = False  # a page plays it; else the virtual loudspeaker
-    started: bool = False  # its first sample was heard
-    anchor: tuple[int, int] | None = None  # index heard at ns
-    base: int = 0  # where it stands while there is no anchor
-    reported_ns: int = 0  # last sign of the page's loudspeaker
-    announced: int = 0  # clauses whose captions went out
-    ended: bool = False  # the loudspeaker knows the end
-    flushed_ns: int = 0
-    paused_ns: int = 0
-
-    @property
-    def start(self) -> int:
-        return self.clauses[0].start
-
-    @property
-    def end(self) -> int:
-        return self.clauses[-1].start + self.clauses[-1].samples
-
-    def offset(self, index: int) -> int:
-        """Samples of this turn before ring index `index`."""
-        return sum(min(max(index - clause.start, 0), clause.samples) for clause in self.clauses)
-
-    def text(self, index: int) -> str:
-        """The words that began before `index`."""
-        parts = []
-        for clause in self.clauses:
-            if clause.words:
-                parts += [word.text for word in clause.words if word.start < index]
-            elif clause.start < index:
-                parts.append(clause.text)
-        return " ".join(part for part in parts if part)
-
-    def word_start(self, index: int) -> int:
-        """Where the word that sounds at `index` begins."""
-        starts = [word.start for clause in self.clauses for word in clause.words if word.start <= index]
-        return max(starts, default=self.start)
-
-
 class Playout:
     """One at a time is played, `active`; the others are held by turn until granted or dropped."""
 
     def __init__(self, ring: SpeechRing, speaker: Loudspeaker, house: House) -> None:
         self._ring, self._speaker, self._house = ring, speaker, house
-        self._held: dict[int, _Utterance] = {}
-        self._active: _Utterance | None = None
-        self._leaving: _Utterance | None = None  # flushed, waiting for the page to say where
+        self._held: dict[int, Utterance] = {}
+        self._active: Utterance | None = None
+        self._leaving: Utterance | None = None  # flushed, waiting for the page to say where
         self._ducked_ns = 0
         self._duck_ends_ns = 0
         self._virtual_ns = 0
@@ -162,7 +116,7 @@ class Playout:
         if active and active.turn == message.turn and not active.complete:
             found = active
         else:
-            found = self._held.setdefault(message.turn, _Utterance(message.turn))
+            found = self._held.setdefault(message.turn, Utterance(message.turn))
         found.clauses.append(message)
         found.complete = message.last
         if found.next < 0:
@@ -292,7 +246,7 @@ class Playout:
             self._tell_virtual(self._active, now_ns)
         return self._active is not None or self._leaving is not None
 
-    def _give_up_on(self, leaving: _Utterance) -> None:
+    def _give_up_on(self, leaving: Utterance) -> None:
         self._leaving = None
         self._stopped(leaving, self._position(leaving, leaving.flushed_ns), leaving.flushed_ns)
 
@@ -313,12 +267,12 @@ class Playout:
             self._send_nowhere(active, now_ns)
         self._finish_if_done(active, now_ns)
 
-    def _announce(self, active: _Utterance) -> None:
+    def _announce(self, active: Utterance) -> None:
         for clause in active.clauses[active.announced :]:
             self._house.spoken(clause)
         active.announced = len(active.clauses)
 
-    def _send(self, active: _Utterance, now_ns: int) -> None:
+    def _send(self, active: Utterance, now_ns: int) -> None:
         fresh = active.anchor is None
         first = active.next
         played = active.offset(self._position(active, now_ns))
@@ -343,7 +297,7 @@ class Playout:
             active.ended = True
             self._speaker.end(active.turn, active.end)
 
-    def _send_chunk(self, active: _Utterance, count: int) -> bool:
+    def _send_chunk(self, active: Utterance, count: int) -> bool:
         try:
             samples = self._ring.read(active.next, count)
         except Gap as gap:
@@ -355,7 +309,7 @@ class Playout:
             active.next += len(samples)
         return len(samples) == count
 
-    def _send_nowhere(self, active: _Utterance, now_ns: int) -> None:
+    def _send_nowhere(self, active: Utterance, now_ns: int) -> None:
         if active.anchor is None:
             active.anchor = (active.start, now_ns)
             self._house.mark("sound_sent", active.turn, now_ns)
@@ -364,13 +318,13 @@ class Playout:
             active.anchor = (active.next, now_ns)  # it had run dry
         active.next = active.end
 
-    def _tell_virtual(self, active: _Utterance, now_ns: int) -> None:
+    def _tell_virtual(self, active: Utterance, now_ns: int) -> None:
         if now_ns - self._virtual_ns >= _VIRTUAL_EVERY_NS:
             self._virtual_ns = now_ns
             index = self._position(active, now_ns)
             self._house.playhead(Playhead(active.turn, now_ns, index, index < active.end, self.gain))
 
-    def _position(self, active: _Utterance, now_ns: int) -> int:
+    def _position(self, active: Utterance, now_ns: int) -> int:
         """The ring index that is heard now, from the last report at the nominal rate."""
         if active.anchor is None:
             return active.base
@@ -380,14 +334,14 @@ class Playout:
             since_ns = min(since_ns, EXTRAPOLATE_NS)
         return min(index + since_ns * VOICE_RATE // _NS, active.next if active.real else active.end)
 
-    def _begin(self, active: _Utterance, t_ns: int) -> None:
+    def _begin(self, active: Utterance, t_ns: int) -> None:
         if active.started:
             return
         active.started = True
         self._house.mark("sound_heard", active.turn, t_ns)
         self._house.heard(Heard(active.turn, t_ns, HeardKind.STARTED, active.start))
 
-    def _finish_if_done(self, active: _Utterance, now_ns: int) -> None:
+    def _finish_if_done(self, active: Utterance, now_ns: int) -> None:
         if self._active is not active or not active.complete or active.paused_ns:
             return
         if active.end > active.start and (not active.started or self._position(active, now_ns) < active.end):
@@ -397,7 +351,7 @@ class Playout:
         self._house.playhead(Playhead(active.turn, now_ns, active.end, playing=False, page=active.real))
         self._house.heard(Heard(active.turn, now_ns, HeardKind.FINISHED, active.end, active.text(active.end + 1)))
 
-    def _stopped(self, active: _Utterance, index: int, t_ns: int) -> None:
+    def _stopped(self, active: Utterance, index: int, t_ns: int) -> None:
         self.dropped += sum(clause.start + clause.samples > index for clause in active.clauses)
         self._house.playhead(Playhead(active.turn, t_ns, index, playing=False, page=active.real))
         self._house.mark("silent", active.turn, t_ns)
