@@ -156,7 +156,7 @@ def _choose(ctx: Context) -> Selection:
     wanted = ctx.config.recognition
     chosen = select(wanted.engine, wanted.model)
     for engine, why in chosen.why_not:
-        ctx.log.info("recogniser: not %s: %s", engine, why)
+        ctx.log.info("not %s: %s", engine, why)
     if wanted.engine not in ("auto", chosen.name):
         ctx.notice("recogniser-engine", f"{chosen.name} listens instead of {wanted.engine}: {dict(chosen.why_not).get(wanted.engine, '')}")
     return chosen
@@ -165,7 +165,7 @@ def _choose(ctx: Context) -> Selection:
 def main(ctx: Context) -> None:
     """Listen until told to stop."""
     chosen = _choose(ctx)
-    ctx.log.info("recogniser: %s", chosen.name)
+    ctx.log.info("%s", chosen.name)
     chosen.engine.prepare(speech_domain(ctx.pack))
     ear = Ear(ctx, chosen.engine)
     ctx.ready()

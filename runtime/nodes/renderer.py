@@ -299,7 +299,7 @@ def _open(ctx: Context) -> Renderer:
         return Card()
     if chosen.name == "idle":
         ctx.notice("avatar", f"the avatar only breathes: {chosen.why_not.get('onnxruntime', 'its network does not run')}")
-    ctx.log.info("renderer: %s", chosen.name)
+    ctx.log.info("%s", chosen.name)
     return chosen.engine
 
 

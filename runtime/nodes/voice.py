@@ -233,7 +233,7 @@ def _choose(ctx: Context) -> Selection:
         _mute(ctx, error)
         return Selection(SilentSynthesiser(), "silent")
     for engine, why in chosen.why_not:
-        ctx.log.info("voice: not %s: %s", engine, why)
+        ctx.log.info("not %s: %s", engine, why)
     if voice.engine == "piper" and not chosen.name.startswith("piper"):
         ctx.notice("voice-engine", f"{chosen.name} speaks instead of piper: {chosen.why_not[0][1]}")
     return chosen
@@ -242,7 +242,7 @@ def _choose(ctx: Context) -> Selection:
 def main(ctx: Context) -> None:
     """Speak until told to stop."""
     chosen = _choose(ctx)
-    ctx.log.info("voice: %s", chosen.name)
+    ctx.log.info("%s", chosen.name)
     voice = Voice(ctx, chosen.engine, common_phrases(ctx.pack))
     for _ in chosen.engine.speak("Warm."):
         pass
