@@ -119,6 +119,8 @@ class Transcript(Message, frozen=True):
     stable: int = 0  # the first so many characters will not change
     confidence: float = 0.0  # 0..1
     words: tuple[Word, ...] = ()
+    ends: float = -1.0  # chance that a sentence is complete after these words, by the words alone; -1: not known
+    alternatives: tuple[str, ...] = ()  # other texts that fit nearly as well, best first
 
 
 # --- the floor ------------------------------------------------------------------------------------------------------------

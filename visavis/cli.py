@@ -23,8 +23,10 @@ BAD_USE = 2
 app = App(name="visavis", help="A face that shop visitors talk to, entirely on the device.")
 models = App(name="models", help="Model files: what there is, fetch, verify, import.")
 studio = App(name="studio", help="Make a face: train on rendered frames, pack, evaluate.")
+ears = App(name="ears", help="Make the ears: train the phone head on recordings, judge it, pack it.")
 app.command(models)
 app.command(studio)
+app.command(ears)
 
 _MISTAKES = {
     "BenchError", "BusError", "ConfigError", "EngineError", "FileNotFoundError", "NoRunDir", "PackError", "PortInUse",
@@ -275,6 +277,39 @@ def evaluate(pack: Path, data: Path, *, json: Path | None = None) -> int:
     print((pack / "card.md").read_text(encoding="utf-8"))
     if json:
         json.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
+    return 0
+
+
+@ears.command(name="train")
+def train_ears(data: Path, work: Path, *, copies: int = 4, passes: int = 20) -> int:
+    """Train on the recordings in DATA (about two hours on two cores); WORK keeps what is done, and a second call goes on from there."""
+    from visavis.ears import train as learn
+
+    learn(data, work, copies=copies, passes=passes)
+    return 0
+
+
+@ears.command(name="evaluate")
+def evaluate_ears(data: Path, *, weights: Path | None = None, limit: int | None = None, json: Path | None = None) -> int:
+    """Phone errors on people whom no training heard, by group."""
+    from visavis import ears as bench
+
+    report = bench.evaluate(data, weights or bench.WEIGHTS, limit)
+    for group, row in report["groups"].items():
+        print(f"{group:32} {row['phone_errors']:.3f} of phones wrong, {row['recordings']} recordings")
+    print(f"{'all':32} {report['phone_errors']:.3f} of phones wrong, {report['recordings']} recordings")
+    if json:
+        json.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
+    return 0
+
+
+@ears.command(name="pack")
+def pack_ears(work: Path, *, name: str = "ears", out: Path | None = None) -> int:
+    """Write the weights WORK/NAME.pt as they ship: ONNX, 8-bit."""
+    from visavis import ears as bench
+
+    target = out or bench.WEIGHTS
+    print(f"{target}: {bench.pack(work, target, name) / 1e6:.2f} MB")
     return 0
 
 

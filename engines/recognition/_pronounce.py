@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import lzma
 import re
 import shutil
 import tempfile
@@ -11,7 +12,10 @@ from pathlib import Path
 
 from engines.errors import ModelError
 
-__all__ = ["arpabet", "pronounce", "read_dictionary"]
+__all__ = ["CMUDICT", "arpabet", "pronounce", "read_dictionary"]
+
+CMUDICT = Path(__file__).with_name("cmudict-en-us.dict.xz")
+"""CMUdict as pocketsphinx ships it, for engines that are there where pocketsphinx is not."""
 
 # Longest first: diphthongs and affricates before their parts. Stress, length and ties are taken off before.
 _PHONES = (
@@ -33,12 +37,12 @@ def read_dictionary(path: Path, words: Iterable[str]) -> dict[str, list[str]]:
     """The entries of a CMUdict file for `words` (all variants, best first). Raises ModelError."""
     wanted, found = set(words), dict[str, list[str]]()
     try:
-        with path.open(encoding="utf-8") as lines:
+        with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as lines:
             for line in lines:
                 word, _, phones = line.strip().partition(" ")
                 if (word := _VARIANT.sub("", word)) in wanted:
                     found.setdefault(word, []).append(phones)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, lzma.LZMAError) as error:
         raise ModelError(f"pronouncing dictionary {path} cannot be read ({error}): reinstall pocketsphinx") from None
     return found
 

@@ -46,13 +46,17 @@ class HeardWord:
 class Hypothesis:
     """What the recogniser understands so far. The first `stable` characters of the text are not expected to change.
 
-    `confidence` is 0 to 1: below 0.5 it is more likely that something else was said than this (a partial one has 0: not judged yet).
+    `confidence` is 0 to 1: below 0.5 it is more likely that something else was said than this (a partial one has 0 where the engine does
+    not judge those). `ends` is the chance that a sentence is complete after these words, by the words alone; -1: the engine cannot tell.
+    `alternatives` are other texts that fit nearly as well, best first.
     """
 
     text: str = ""
     words: tuple[HeardWord, ...] = ()
     confidence: float = 0.0
     stable: int = 0
+    ends: float = -1.0
+    alternatives: tuple[str, ...] = ()
 
 
 class Recogniser(Protocol):

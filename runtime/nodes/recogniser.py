@@ -148,7 +148,20 @@ class Ear:
             for word in found.words
         )
         self._ctx.publish(
-            "words", Transcript(self._turn, now_ns, self._onset, self._at, found.text, final, found.stable, found.confidence, words)
+            "words",
+            Transcript(
+                self._turn,
+                now_ns,
+                self._onset,
+                self._at,
+                found.text,
+                final,
+                found.stable,
+                found.confidence,
+                words,
+                found.ends,
+                found.alternatives,
+            ),
         )
 
 

@@ -1,0 +1,87 @@
+"""From sound to phones as it comes: windows of 4 s, frames that have a second behind them settled, the newest second a preview."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.errors import ModelError
+from engines.recognition.ears.alphabet import CLASSES
+from engines.recognition.ears.encoder import FRAME, FRAMES, WIDTH, Encoder
+
+__all__ = ["SETTLED", "PhoneStream", "Phones"]
+
+SETTLED = 50
+"""Frames after a frame that make it settled: it will not be heard again."""
+
+
+class Phones:
+    """Sound in, log probabilities of phones out: the cut encoder and the head, one thread."""
+
+    def __init__(self, turn_model: Path, head: Path) -> None:
+        """`head`: the ONNX file of `visavis ears pack`. Raises EngineMissing, ModelError."""
+        from engines.voice_activity.silero import one_thread_session
+
+        if not head.is_file():
+            raise ModelError(f"{head} is missing: reinstall visavis, or make it with 'visavis ears pack'")
+        self._encoder = Encoder(turn_model)
+        self._head = one_thread_session(head)
+        shapes = [node.shape for node in (*self._head.get_inputs(), *self._head.get_outputs())]
+        if [shape[-1] for shape in shapes] != [WIDTH, CLASSES]:
+            raise ModelError(f"{head}: not a phone head for this version (shapes {shapes}): make it with 'visavis ears pack'")
+
+    def __call__(self, audio: NDArray[np.int16]) -> NDArray[np.float32]:
+        """(frames, CLASSES) of the last 4 s of `audio`, whose length is a whole number of frames."""
+        (found,) = self._head.run(None, {"layers": self._encoder(audio)[None]})
+        return np.asarray(found[0, -min(FRAMES, len(audio) // FRAME) :], np.float32)
+
+
+class PhoneStream:
+    """The phones of one utterance."""
+
+    def __init__(self, phones: Phones) -> None:
+        self._phones = phones
+        self._sound = np.empty(8 * FRAMES * FRAME, np.int16)
+        self._length = 0  # samples
+        self._settled: list[NDArray[np.float32]] = []
+        self._done = 0  # frames settled
+        self._preview = np.empty((0, CLASSES), np.float32)
+        self._heard = 0  # frames in the newest pass
+
+    def feed(self, pcm: NDArray[np.int16]) -> None:
+        """More sound."""
+        while self._length + len(pcm) > len(self._sound):
+            self._sound = np.concatenate((self._sound, np.empty_like(self._sound)))
+        self._sound[self._length : self._length + len(pcm)] = pcm
+        self._length += len(pcm)
+
+    @property
+    def new(self) -> int:
+        """Frames that came since the newest pass."""
+        return self._length // FRAME - self._heard
+
+    @property
+    def settled(self) -> int:
+        """Frames that will not change any more."""
+        return self._done
+
+    def look(self) -> NDArray[np.float32]:
+        """(frames, CLASSES) of everything fed so far; one pass, or more where much came at once."""
+        total = self._length // FRAME
+        if total > self._heard:
+            while total - self._done > FRAMES:
+                self._pass(min(total, self._done + FRAMES))
+            self._pass(total)
+            self._heard = total
+        return np.concatenate((*self._settled, self._preview))
+
+    def _pass(self, end: int) -> None:
+        found = self._phones(self._sound[max(0, end - FRAMES) * FRAME : end * FRAME])
+        begin = end - len(found)
+        upto = max(self._done, end - SETTLED)
+        if upto > self._done:
+            self._settled.append(found[self._done - begin : upto - begin])
+            self._done = upto
+        self._preview = found[upto - begin :]

@@ -1,0 +1,152 @@
+"""The ears: our own recogniser. A pass of the turn model's encoder four times a second, phones, and a search over the pack's words."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+from engines.errors import EngineError, EngineMissing
+from engines.models import locate
+from engines.recognition._pronounce import CMUDICT, pronounce
+from engines.recognition._types import HeardWord, Hypothesis, Pcm, SpeechDomain
+from engines.recognition.ears.encoder import FRAME
+from engines.recognition.ears.graph import OTHER_WORD, build
+from engines.recognition.ears.hearing import Phones, PhoneStream
+from engines.recognition.ears.ngram import NGram, ngram
+from engines.recognition.ears.search import Found, Heard, Search, scores
+
+__all__ = ["WEIGHTS", "EarsRecogniser", "Tuning"]
+
+WEIGHTS = Path(__file__).with_name("ears.onnx")
+"""The phone head that ships."""
+_EVERY = 12  # new frames that are worth a pass
+_LOOKS = 2
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Numbers of the search, chosen on recordings that are neither trained on nor reported (`visavis ears tune`)."""
+
+    order: int = 4
+    blank_penalty: float = 3.0
+    other_penalty: float = 1.5
+    other_cost: float = 9.0
+    scale: float = 1.0
+    word_cost: float = 0.0
+    beam: float = 13.0
+    most: int = 2500
+    even: float = 0.6  # nats per frame of misfit at which a hypothesis is as likely wrong as right
+    steepness: float = 6.0
+
+
+class EarsRecogniser:
+    """Phones of the utterance so far, and the best words for them in the domain's graph."""
+
+    def __init__(self, turn_model: Path | None = None, weights: Path | None = None, tuning: Tuning | None = None) -> None:
+        """`turn_model`: None, the one in the model store; `weights`: None, those that ship. Raises EngineMissing, ModelError."""
+        try:
+            import kaldi_decoder  # noqa: F401
+            import kaldifst  # noqa: F401
+        except ImportError:
+            raise EngineMissing("kaldi-decoder is not installed: pip install kaldi-decoder kaldifst") from None
+        self._tuning = tuning or Tuning()
+        self._phones = Phones(turn_model or locate("smart-turn"), weights or WEIGHTS)
+        self._searches: dict[str, tuple[Search, NGram]] = {}
+        self._expected = ""
+        self._stream: PhoneStream | None = None
+        self._found = Found((), 0.0, final=False)
+        self._earlier: list[list[str]] = []
+
+    def prepare(self, domain: SpeechDomain) -> None:
+        """Build the graphs of the domain, one per hint. Raises EngineError."""
+        self.cancel()
+        said = Counter(domain.sentences)
+        words = {word for line in (*said, *(s for lines in domain.hints.values() for s in lines)) for word in line.split()}
+        sounds = pronounce(words | set(domain.vocabulary), CMUDICT, domain.pronunciations)
+        sayable = [(line.split(), float(count)) for line, count in said.items() if all(word in sounds for word in line.split())]
+        if not sayable:
+            raise EngineError("ears: the experience pack gives no sentence that they could listen for")
+        tuning = self._tuning
+        self._searches = {}
+        for hint in ("",):
+            model = ngram(sayable, sounds, tuning.order)
+            graph = build(model, sounds, tuning.scale, tuning.other_cost, tuning.word_cost)
+            self._searches[hint] = (Search(graph, tuning.beam, tuning.most), model)
+
+    def begin(self) -> None:
+        """A new utterance; EngineError before `prepare`."""
+        if not self._searches:
+            raise EngineError("ears: prepare() was not called")
+        self._stream = PhoneStream(self._phones)
+        self._found, self._earlier = Found((), 0.0, final=False), []
+
+    def feed(self, pcm: Pcm) -> None:
+        """More sound; nothing is computed yet."""
+        if self._stream is None:
+            raise EngineError("ears: feed() without begin()")
+        self._stream.feed(pcm)
+
+    def partial(self) -> Hypothesis:
+        """The best words so far; a pass only when a quarter of a second is new."""
+        if self._stream is None:
+            return Hypothesis()
+        if self._stream.new >= _EVERY:
+            self._found = self._look(self._stream, ended=False)
+            spoken = [heard.word for heard in self._found.words if heard.end <= self._stream.settled]
+            self._earlier = [*self._earlier, spoken][-_LOOKS:]
+        agreed = self._earlier[-1] if self._earlier else []
+        for earlier in self._earlier:
+            agreed = [ours for ours, _ in takewhile(lambda pair: pair[0] == pair[1], zip(agreed, earlier, strict=False))]
+        stable = len(" ".join(word for word in agreed if word != OTHER_WORD)) if len(self._earlier) == _LOOKS else 0
+        return self._hypothesis(stable)
+
+    def finish(self) -> Hypothesis:
+        """One pass over what is new, and the search to its end."""
+        if self._stream is None:
+            return Hypothesis()
+        self._found = self._look(self._stream, ended=True)
+        self._stream = None
+        return self._hypothesis(None)
+
+    def cancel(self) -> None:
+        """Drop the utterance."""
+        self._stream = None
+
+    def expect(self, hint: str) -> None:
+        """Listen for answers to `hint` from the next utterance on."""
+        self._expected = hint if hint in self._searches else ""
+
+    def end_of_turn(self) -> float | None:
+        """P(a sentence ends here) by the pack's sentences alone, given the words so far; None before there are any."""
+        words = [heard.word for heard in self._found.words]
+        if not words:
+            return None
+        return math.exp(-self._searches[self._expected][1].end_cost(words))
+
+    def _look(self, stream: PhoneStream, *, ended: bool) -> Found:
+        tuning = self._tuning
+        matrix = scores(stream.look(), tuning.blank_penalty, tuning.other_penalty)
+        return self._searches[self._expected][0].best(matrix, ended=ended)
+
+    def _hypothesis(self, stable: int | None) -> Hypothesis:
+        words = tuple(self._word(heard) for heard in self._found.words if heard.word != OTHER_WORD)
+        text = " ".join(word.text for word in words)
+        return Hypothesis(text, words, self._confidence(self._found.words), len(text) if stable is None else min(stable, len(text)))
+
+    def _word(self, heard: Heard) -> HeardWord:
+        return HeardWord(heard.word, heard.start * FRAME, heard.end * FRAME, self._sure(heard.misfit))
+
+    def _confidence(self, words: Sequence[Heard]) -> float:
+        """0..1 from how well the words fit, <other> counting as not at all."""
+        frames = sum(max(heard.end - heard.start, 1) for heard in words)
+        if not frames:
+            return 0.0
+        bad = sum(max(heard.end - heard.start, 1) * (3.0 if heard.word == OTHER_WORD else heard.misfit) for heard in words)
+        return self._sure(bad / frames)
+
+    def _sure(self, misfit: float) -> float:
+        return 1.0 / (1.0 + math.exp(min(30.0, self._tuning.steepness * (misfit - self._tuning.even))))
