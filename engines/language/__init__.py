@@ -46,7 +46,9 @@ class Selection(msgspec.Struct, frozen=True):
     reasons: tuple[str, ...] = ()
 
 
-def select(engine: str = "auto", base_url: str = "", model: str = "", api_key: str = "", timeout_s: float = 8.0) -> Selection:
+def select(
+    engine: str = "auto", base_url: str = "", model: str = "", api_key: str = "", timeout_s: float = 8.0, max_tokens: int = 160
+) -> Selection:
     """The engine that `engine` (auto | grounded | openai) names; grounded, with the reason, where it cannot be had.
 
     A server is not asked here: it may start after the kiosk. When it does not answer, the dialogue answers without it.
@@ -57,4 +59,4 @@ def select(engine: str = "auto", base_url: str = "", model: str = "", api_key: s
         return Selection(GroundedEngine(), ("openai: no server configured (language.base_url)",))
     from engines.language.openai import OpenAIEngine
 
-    return Selection(OpenAIEngine(base_url, model, api_key, timeout_s))
+    return Selection(OpenAIEngine(base_url, model, api_key, timeout_s, max_tokens=max_tokens))

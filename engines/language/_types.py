@@ -99,7 +99,6 @@ class ChatRequest(msgspec.Struct, frozen=True):
     passages: tuple[Passage, ...] = ()
     state: DialogueState = DialogueState()
     unsure: str = ""
-    max_tokens: int = 160
 
 
 class TextDelta(msgspec.Struct, frozen=True):

@@ -47,20 +47,31 @@ class _Chunk(msgspec.Struct):
 
 
 class OpenAIEngine:
-    """One server. `timeout_s` is the longest silence from the server, before the first word and between words.
+    """One server. `timeout_s` is the longest silence from the server, before the first word and between words; an answer has at most
+    `max_tokens` (text that is cut off ends with Done("length"), a tool call that is cut off is an EngineError).
 
     All errors are EngineErrors with one line that names the server. A request is tried again only while nothing of the answer came.
     """
 
     name = "openai"
 
-    def __init__(self, base_url: str, model: str = "", api_key: str = "", timeout_s: float = 8.0, temperature: float = 0.3) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        model: str = "",
+        api_key: str = "",
+        timeout_s: float = 8.0,
+        temperature: float = 0.3,
+        *,
+        max_tokens: int = 160,
+    ) -> None:
         self._url = base_url.rstrip("/") + "/chat/completions"
         self._model = model
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._timeout = httpx.Timeout(timeout_s, connect=min(_CONNECT_S, timeout_s))
         self._timeout_s = timeout_s
         self._temperature = temperature
+        self._max_tokens = max_tokens
         self._client: httpx.AsyncClient | None = None
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
@@ -129,7 +140,7 @@ class OpenAIEngine:
         body: dict[str, Any] = {
             "messages": messages,
             "stream": True,
-            "max_tokens": request.max_tokens,
+            "max_tokens": self._max_tokens,
             "temperature": self._temperature,
             "cache_prompt": True,  # llama.cpp: keep the prefix; other servers ignore it
         }

@@ -291,7 +291,8 @@ def main(ctx: Context) -> None:
 
 async def _run(ctx: Context) -> None:
     language = ctx.config.language
-    selection = select(language.engine, language.base_url, language.model, config.secret(language.api_key_env), language.timeout_s)
+    key = config.secret(language.api_key_env)
+    selection = select(language.engine, language.base_url, language.model, key, language.timeout_s, language.max_tokens)
     for reason in selection.reasons:
         ctx.log.info("%s", reason)
     dialogue = Dialogue(ctx.pack, selection.engine, ctx, seed=ctx.clock.monotonic_ns() % 1_000_003)

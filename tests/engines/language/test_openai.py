@@ -87,6 +87,15 @@ def test_the_prefix_is_constant_and_facts_go_last() -> None:
     assert body["tools"][0]["function"]["parameters"]["properties"]["size"]["enum"] == ["large"]
 
 
+def test_the_longest_answer_is_what_was_set() -> None:
+    """The server is told how many tokens an answer may have, also by an engine that `select` made."""
+    _, server = talk(says("x"), max_tokens=48)
+    assert server.bodies[0]["max_tokens"] == 48
+    chosen = select("openai", "http://x/v1", max_tokens=77).engine
+    assert isinstance(chosen, OpenAIEngine)
+    assert chosen._body(REQUEST)["max_tokens"] == 77
+
+
 def test_a_tool_call_split_over_chunks_becomes_one_call() -> None:
     """Arguments come in any pieces; only declared slots and values pass."""
     events, _ = talk(calls("orderDrink", '{"coffee', 'Drink": "latte", "si', 'ze": "BIG", "straw": "yes"', "}"))
