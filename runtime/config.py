@@ -22,6 +22,7 @@ __all__ = [
     "Environment",
     "Language",
     "Log",
+    "MicrophoneIn",
     "Recognition",
     "SessionTimes",
     "StagePage",
@@ -74,6 +75,12 @@ class Recognition(Section, frozen=True, kw_only=True):
     model: Path | None = None
 
 
+class MicrophoneIn(Section, frozen=True, kw_only=True):
+    """`[microphone]`: how the browser takes the sound. `auto_gain` is its own level control; off where the hardware has one."""
+
+    auto_gain: bool = True
+
+
 class Language(Section, frozen=True, kw_only=True):
     """`[language]`: who thinks. `openai` is any server that speaks the OpenAI chat API; the key is read from the variable `api_key_env`."""
 
@@ -108,6 +115,8 @@ class Video(Section, frozen=True, kw_only=True):
     fps: Annotated[int, Meta(ge=5, le=60)] = 30
     rung: str = "auto"
     audio_lead_ms: Milliseconds = 80
+    # The sound is heard so much later than the browser knows (Bluetooth, a television); negative: the picture is seen later.
+    av_offset_ms: Annotated[int, Meta(ge=-200, le=200)] = 0
     background: str = ""
 
 
@@ -124,6 +133,7 @@ class Config(Section, frozen=True, kw_only=True):
     avatar_path: Path = _ROOT / "engines" / "avatars" / "stock"
     stage: StagePage = StagePage()
     voice: VoiceOut = VoiceOut()
+    microphone: MicrophoneIn = MicrophoneIn()
     recognition: Recognition = Recognition()
     language: Language = Language()
     turn: TurnTaking = TurnTaking()

@@ -344,6 +344,7 @@ def main(ctx: Context) -> None:
         ctx.notice("rung", f"video.rung {video.rung!r}: this avatar has {', '.join(r.name for r in engine.rungs)}; it is chosen by itself")
     ladder = Ladder(engine.rungs, 1 / video.fps, named)
     ladder.start(_costs(engine))
-    face = Face(ctx, engine, ctx.frame_writer("video"), lead_ms=video.audio_lead_ms, ladder=ladder)
+    lead_ms = video.audio_lead_ms + max(0, -video.av_offset_ms)  # the page will ask for the frames so much earlier
+    face = Face(ctx, engine, ctx.frame_writer("video"), lead_ms=lead_ms, ladder=ladder)
     ctx.ready()
     run(ctx, face, video.fps)

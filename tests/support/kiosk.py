@@ -73,9 +73,10 @@ class Renderer(threading.Thread):
 class House:
     """The nodes around the stage, in the test's hands."""
 
-    def __init__(self, folder: Path, **options: str) -> None:
+    def __init__(self, folder: Path, *, settings: str = "", **options: str) -> None:
         self._config = folder / "kiosk.toml"
-        self._config.write_text("[stage]\nport = 0\n")
+        self._settings = settings  # further tables of kiosk.toml
+        self._config.write_text(f"[stage]\nport = 0\n{settings}")
         self.bench = Bench(config=self._config, options=options)
         self.start_stage()
         self.conductor = self.bench.context("conductor")
@@ -109,7 +110,7 @@ class House:
         self._end_stage()
         self.bench._contexts.remove(self.ctx)
         self.ctx.close()
-        self._config.write_text(f"[stage]\nport = {self.port}\n")
+        self._config.write_text(f"[stage]\nport = {self.port}\n{self._settings}")
 
     def _end_stage(self) -> None:
         self.ctx.stop()

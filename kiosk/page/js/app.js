@@ -20,8 +20,9 @@ const worker = new Worker(policy ? policy.createScriptURL(WORKER) : WORKER, { ty
 const canvases = { canvas: document.getElementById("face"), video: document.getElementById("face-video"), still: document.getElementById("still") };
 
 let voice = null;
+let offsetMs = 0; // the sound is heard so much later than the browser knows
 const tell = (kind, what) => link.tell(kind, what);
-const heard = (ms) => voice?.heard(ms) ?? null;
+const heard = (ms) => voice?.heard(ms - offsetMs) ?? null;
 const face = new Face(canvases, heard, tell, asked.has("probe"));
 const mic = new Mic(tell, (what, given) => worker.postMessage({ k: "mic", ...what }, [given]));
 const ui = new Ui((kind, text = "") => tell("input", { kind, text }), {
@@ -60,6 +61,8 @@ function onMessage(kind, message) {
 
 async function onSetup(message) {
   ui.setup(message);
+  offsetMs = message.av_offset_ms;
+  mic.autoGain = message.auto_gain;
   ui.setLink("open");
   tell("hello", { lang: navigator.language, probe: asked.has("probe") });
   openMedia();

@@ -38,6 +38,7 @@ export class Mic {
     this.state = "off";
     this.wanted = true;
     this.muted = false;
+    this.autoGain = true;
     this.onstate = () => {};
     navigator.mediaDevices?.addEventListener("devicechange", () => this.retry());
     setInterval(() => this.retry(), RETRY_MS);
@@ -58,7 +59,7 @@ export class Mic {
   }
 
   async open() {
-    const audio = { noiseSuppression: true, autoGainControl: true, channelCount: 1 };
+    const audio = { noiseSuppression: true, autoGainControl: this.autoGain, channelCount: 1 };
     const get = (echoCancellation) => navigator.mediaDevices.getUserMedia({ audio: { ...audio, echoCancellation } });
     // "all" also cancels what this page plays through AudioContext; browsers that do not know the word refuse it.
     this.stream = await get({ exact: "all" }).catch((error) => {
