@@ -1,7 +1,8 @@
 """From words that may follow each other to the graph that sound is searched over: CTC ∘ lexicon ∘ n-gram, as one transducer.
 
 Input labels are classes + 1 (what kaldi-decoder reads from the matrix of scores), output labels are words. One class more than the phones
-is OTHER: any sound at all, at a price per frame; the word <other> is made of it and may stand wherever a word may.
+is OTHER: any sound at all, at a price per frame; the word <other> is made of it and may stand wherever a word may. Before the sound stands
+one frame that says what was asked: a class of its own for each hint of the n-gram.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ _BACKOFF = "#0"
 
 @dataclass(frozen=True)
 class WordGraph:
-    """The searched transducer, its words by output label (0: none), and how each sounds (classes)."""
+    """The searched transducer, its words by output label (0: none), how each sounds (classes), and the class of each hint."""
 
     fst: Any
     words: tuple[str, ...]
     sounds: Mapping[str, tuple[tuple[int, ...], ...]]
-    model: NGram
+    hints: Mapping[str, int]
     states: int
     arcs: int
 
@@ -40,31 +41,35 @@ def build(model: NGram, sounds: Mapping[str, Sequence[str]], scale: float, other
     `scale` multiplies the model's costs; `other_cost` (nats) is added where <other> begins, `word_cost` for each word.
     """
     classes = {word: tuple(dict.fromkeys(tuple(phone_ids(one)) for one in ways)) for word, ways in sounds.items()}
-    names = ("<eps>", *sorted(classes), OTHER_WORD, _BACKOFF)
+    hints = {hint: OTHER + 1 + index for index, hint in enumerate(model.starts)}
+    names = ("<eps>", *sorted(classes), OTHER_WORD, _BACKOFF, *(f"#{hint}" for hint in hints))
     number = {word: label for label, word in enumerate(names)}
     grammar = _grammar(model, number, scale, other_cost, word_cost)
-    lexicon, first_extra, extras = _lexicon({number[w]: ways for w, ways in classes.items()}, number[OTHER_WORD], number[_BACKOFF])
+    silent = {number[_BACKOFF]: OTHER + len(hints) + 2} | {number[f"#{hint}"]: one + 1 for hint, one in hints.items()}
+    lexicon, most = _lexicon({number[w]: ways for w, ways in classes.items()}, number[OTHER_WORD], silent)
     kaldifst.arcsort(lexicon, sort_type="olabel")
     kaldifst.arcsort(grammar, sort_type="ilabel")
     both = kaldifst.compose(lexicon, grammar)
     both = kaldifst.determinize_star(both, use_log=False) or both
     kaldifst.minimize_encoded(both)
-    _forget(both, first_extra, extras)
+    _forget(both, range(silent[number[_BACKOFF]], silent[number[_BACKOFF]] + most + 1))
     kaldifst.arcsort(both, sort_type="ilabel")
-    topology = _topology()
+    topology = _topology(tuple(hints.values()))
     kaldifst.arcsort(topology, sort_type="olabel")
     whole = kaldifst.compose(topology, both)
     kaldifst.connect(whole)
     kaldifst.arcsort(whole, sort_type="ilabel")
     states = whole.num_states
     arcs = sum(whole.num_arcs(state) for state in range(states))
-    return WordGraph(kaldifst.StdConstFst(whole), tuple(names), {**classes, OTHER_WORD: ((OTHER,),)}, model, states, arcs)
+    return WordGraph(kaldifst.StdConstFst(whole), tuple(names), {**classes, OTHER_WORD: ((OTHER,),)}, hints, states, arcs)
 
 
 def _grammar(model: NGram, number: Mapping[str, int], scale: float, other_cost: float, word_cost: float) -> Any:
     fst = kaldifst.StdVectorFst()
     state = {context: fst.add_state() for context in model.arcs}
-    fst.start = state[model.start]
+    fst.start = fst.add_state()
+    for hint, context in model.starts.items():
+        fst.add_arc(fst.start, kaldifst.StdArc(number[f"#{hint}"], 0, 0.0, state[context]))
     for context, arcs in model.arcs.items():
         for arc in arcs:
             if arc.word == END:
@@ -79,13 +84,16 @@ def _grammar(model: NGram, number: Mapping[str, int], scale: float, other_cost: 
     return fst
 
 
-def _lexicon(sounds: Mapping[int, Sequence[tuple[int, ...]]], other: int, backoff: int) -> tuple[Any, int, int]:
-    """(transducer of classes + 1 to words, first label that only tells homophones apart, how many of those there are)."""
+def _lexicon(sounds: Mapping[int, Sequence[tuple[int, ...]]], other: int, silent: Mapping[int, int]) -> tuple[Any, int]:
+    """(transducer of classes + 1 to words, how many labels only tell homophones apart); `silent`: words without sound and their labels.
+
+    The first of those labels follows the largest of `silent`.
+    """
     fst = kaldifst.StdVectorFst()
     start = fst.add_state()
     fst.start = start
     fst.set_final(start, 0.0)
-    first = OTHER + 2
+    first = max(silent.values())
     prefixes = {way[:n] for ways in sounds.values() for way in ways for n in range(1, len(way))}
     used: dict[tuple[int, ...], int] = {}
     most = 0
@@ -101,8 +109,9 @@ def _lexicon(sounds: Mapping[int, Sequence[tuple[int, ...]]], other: int, backof
             _chain(fst, start, labels, word)
     _chain(fst, start, [OTHER + 1, first + 1], other)
     most = max(most, 1)
-    fst.add_arc(start, kaldifst.StdArc(first, backoff, 0.0, start))
-    return fst, first, most + 1
+    for word, label in silent.items():
+        fst.add_arc(start, kaldifst.StdArc(label, word, 0.0, start))
+    return fst, most
 
 
 def _chain(fst: Any, start: int, labels: Sequence[int], word: int) -> None:
@@ -113,9 +122,8 @@ def _chain(fst: Any, start: int, labels: Sequence[int], word: int) -> None:
         at = to
 
 
-def _forget(fst: Any, first: int, count: int) -> None:
+def _forget(fst: Any, extra: range) -> None:
     """Labels that only told words apart become silent."""
-    extra = range(first, first + count)
     for state in kaldifst.StateIterator(fst):
         changed = False
         arcs = []
@@ -129,11 +137,12 @@ def _forget(fst: Any, first: int, count: int) -> None:
                 fst.add_arc(state, arc)
 
 
-def _topology() -> Any:
-    """CTC: a class may last, blanks may stand between, the same phone twice needs one."""
+def _topology(hints: Sequence[int]) -> Any:
+    """CTC: a class may last, blanks may stand between, the same phone twice needs one. Before it, one frame of one of `hints`."""
     fst = kaldifst.StdVectorFst()
-    blank = fst.add_state()
-    fst.start = blank
+    fst.start, blank = fst.add_state(), fst.add_state()
+    for hint in hints:
+        fst.add_arc(fst.start, kaldifst.StdArc(hint + 1, hint + 1, 0.0, blank))
     states = {label: fst.add_state() for label in range(1, OTHER + 1)}
     fst.set_final(blank, 0.0)
     fst.add_arc(blank, kaldifst.StdArc(BLANK + 1, 0, 0.0, blank))

@@ -1,19 +1,24 @@
-"""A back-off n-gram over words as a weighted acceptor: what is likely to be said, from sentences in natural proportion.
+"""A back-off n-gram over words: what is likely to be said, from sentences in natural proportion, and what is likely after a question.
 
-Absolute discounting with interpolation (Ney, Essen, Kneser 1994; the discount is one for all orders). Costs are negative natural logs.
+Absolute discounting with interpolation (Ney, Essen, Kneser 1994; one discount for all orders). Costs are negative natural logarithms.
+What may have been asked ("hint") stands before the start of the sentence as a word of its own: answers are counted only where it is in
+sight, so that it changes the first words of a sentence and nothing else, and what nobody answered costs one step back.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 __all__ = ["END", "Arc", "NGram", "ngram"]
 
 END = "</s>"
+_BEGIN = "<s>"
+_NEVER = 20.0  # cost of an end that no context knows
 Context = tuple[str, ...]
+_Tables = list[dict[Context, Counter[str]]]
 
 
 @dataclass(frozen=True)
@@ -27,89 +32,97 @@ class Arc:
 
 @dataclass(frozen=True)
 class NGram:
-    """Contexts with their arcs, and (cost, shorter context) for every word that has none. `start` is the context of a sentence's start."""
+    """Contexts with their arcs, and (cost, shorter context) for every word that has none; `starts`: contexts to begin in, by hint."""
 
-    start: Context
-    arcs: dict[Context, list[Arc]]
-    backoff: dict[Context, tuple[float, Context]]
+    order: int
+    starts: Mapping[str, Context]
+    arcs: Mapping[Context, Sequence[Arc]]
+    backoff: Mapping[Context, tuple[float, Context]]
 
-    def end_cost(self, words: Sequence[str]) -> float:
-        """-ln P(the sentence ends here), having heard `words`."""
-        context, cost = self.after(words), 0.0
+    def end_chance(self, words: Sequence[str], hint: str = "") -> float:
+        """P(the sentence ends here | `words` were said)."""
+        history = (*self.starts.get(hint, self.starts[""]), *words)
+        context = history[max(0, len(history) - self.order + 1) :]
+        while context not in self.arcs:
+            context = context[1:]
+        cost = 0.0
         while True:
             for arc in self.arcs[context]:
                 if arc.word == END:
-                    return cost + arc.cost
+                    return math.exp(-cost - arc.cost)
             if context not in self.backoff:
-                return cost + 20.0
-            weight, context = self.backoff[context]
-            cost += weight
-
-    def after(self, words: Sequence[str]) -> Context:
-        """The longest known context that `words` end with."""
-        history = (*self.start, *words)
-        for size in range(len(self.start) + 3, -1, -1):
-            if (context := tuple(history[len(history) - size :]) if size else ()) in self.arcs:
-                return context
-        return ()
+                return math.exp(-_NEVER)
+            step, context = self.backoff[context]
+            cost += step
 
 
-def ngram(sentences: Iterable[tuple[Sequence[str], float]], vocabulary: Iterable[str], order: int = 4, discount: float = 0.5) -> NGram:
+def ngram(
+    sentences: Iterable[tuple[Sequence[str], float]],
+    vocabulary: Iterable[str],
+    answers: Mapping[str, Iterable[Sequence[str]]] | None = None,
+    order: int = 4,
+    discount: float = 0.5,
+) -> NGram:
     """The model of weighted `sentences`; words of `vocabulary` that they lack share one count's discount in the shortest context.
 
-    `discount` (0 to 1) is what every seen count lends to what was not seen.
+    `answers`: what may follow each question, by hint. `discount` (0 to 1) is what every seen count lends to what was not seen.
     """
-    counts: list[dict[Context, Counter[str]]] = [defaultdict(Counter) for _ in range(order)]
-    begin = ("<s>",)
-    words_seen: set[str] = set()
+    tables: _Tables = [defaultdict(Counter) for _ in range(order)]
     for sentence, weight in sentences:
-        words_seen.update(sentence)
-        line = (*begin, *sentence, END)
-        for at in range(1, len(line)):
-            for size in range(min(at, order - 1) + 1):
-                counts[size][tuple(line[at - size : at])][line[at]] += weight  # type: ignore[assignment]
-    missing = set(vocabulary) - words_seen
+        _count(tables, (_BEGIN, *sentence, END), 1, 0, weight)
+    starts: dict[str, Context] = {"": (_BEGIN,)}
+    for hint, lines in (answers or {}).items():
+        starts[hint] = (f"<{hint}>", _BEGIN)
+        for line in lines:
+            _count(tables, (*starts[hint], *line, END), 2, 2, 1.0)
+    missing = set(vocabulary) - set(tables[0][()])
+    known = {context for table in tables for context in table}
+    chances: dict[Context, dict[str, float]] = {}
     arcs: dict[Context, list[Arc]] = {}
     backoff: dict[Context, tuple[float, Context]] = {}
-    known = {context for table in counts for context in table}
-
-    def longest(history: Context) -> Context:
-        while history and (history not in known or len(history) > order - 1):
-            history = history[1:]
-        return history
-
-    lower: dict[Context, dict[str, float]] = {}
-    for size, table in enumerate(counts):
+    for size, table in enumerate(tables):
         for context, seen in table.items():
             total = sum(seen.values())
             lent = sum(min(discount, count) for count in seen.values()) / total
-            probabilities = {word: max(count - discount, 0.0) / total for word, count in seen.items()}
-            if size == 0:
-                share = lent / (len(seen) + len(missing))
-                probabilities = {word: p + share for word, p in probabilities.items()} | dict.fromkeys(missing, share)
+            chance = {word: max(count - discount, 0.0) / total for word, count in seen.items()}
+            if size:
+                shorter = context[1:]
+                while shorter not in chances:
+                    shorter = shorter[1:]
+                backoff[context] = (-math.log(max(lent, 1e-9)), shorter)
+                for word in chance:
+                    chance[word] += lent * _chance(word, shorter, chances, backoff)
             else:
-                below = lower[context[1:]]
-                for word in probabilities:
-                    probabilities[word] += lent * _chance(word, context[1:], lower, below, backoff)
-                backoff[context] = (-math.log(max(lent, 1e-9)), context[1:])
-            lower[context] = probabilities
-            arcs[context] = [
-                Arc(word, -math.log(p), () if word == END else longest((*context, word))) for word, p in probabilities.items() if p > 0
-            ]
-    return NGram(begin, arcs, backoff)
+                share = lent / (len(seen) + len(missing))
+                chance = {word: p + share for word, p in chance.items()} | dict.fromkeys(missing, share)
+            chances[context] = chance
+            arcs[context] = [Arc(word, -math.log(p), _after((*context, word), known, order)) for word, p in chance.items() if p > 0]
+    return NGram(order, starts, arcs, backoff)
+
+
+def _count(tables: _Tables, line: Sequence[str], first: int, reach: int, weight: float) -> None:
+    """Count the words of `line` from number `first` on; `reach` > 0: only in contexts that reach back to its first word."""
+    for at in range(first, len(line)):
+        for size in range(at if reach else 0, min(at, len(tables) - 1) + 1):
+            tables[size][tuple(line[at - size : at])][line[at]] += weight  # type: ignore[assignment] # weights are not whole
 
 
 def _chance(
-    word: str,
-    context: Context,
-    tables: dict[Context, dict[str, float]],
-    below: dict[str, float],
-    backoff: dict[Context, tuple[float, Context]],
+    word: str, context: Context, chances: Mapping[Context, Mapping[str, float]], backoff: Mapping[Context, tuple[float, Context]]
 ) -> float:
     """P(word | context), backing off as far as needed."""
     weight = 1.0
-    while word not in below and context:
+    while word not in chances[context] and context:
         cost, context = backoff[context]
         weight *= math.exp(-cost)
-        below = tables[context]
-    return weight * below.get(word, 0.0)
+    return weight * chances[context].get(word, 0.0)
+
+
+def _after(history: Context, known: set[Context], order: int) -> Context:
+    """The longest known context that `history` ends with."""
+    if history[-1] == END:
+        return ()
+    history = history[max(0, len(history) - order + 1) :]
+    while history and history not in known:
+        history = history[1:]
+    return history

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -24,7 +24,9 @@ __all__ = ["WEIGHTS", "EarsRecogniser", "Tuning"]
 WEIGHTS = Path(__file__).with_name("ears.onnx")
 """The phone head that ships."""
 _EVERY = 12  # new frames that are worth a pass
-_LOOKS = 2
+_LOOKS = 2  # passes that must agree before settled words count as stable
+_ALTERNATIVES = 4
+_NOTHING = Found((), 0.0, final=False)
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,15 @@ class EarsRecogniser:
             raise EngineMissing("kaldi-decoder is not installed: pip install kaldi-decoder kaldifst") from None
         self._tuning = tuning or Tuning()
         self._phones = Phones(turn_model or locate("smart-turn"), weights or WEIGHTS)
-        self._searches: dict[str, tuple[Search, NGram]] = {}
-        self._expected = ""
+        self._search: Search | None = None
+        self._model: NGram | None = None
+        self._expected = self._asked = ""
         self._stream: PhoneStream | None = None
-        self._found = Found((), 0.0, final=False)
+        self._found = _NOTHING
         self._earlier: list[list[str]] = []
 
     def prepare(self, domain: SpeechDomain) -> None:
-        """Build the graphs of the domain, one per hint. Raises EngineError."""
+        """Build the domain's graph (about a second for a shop). Words that nobody can pronounce are left out. Raises EngineError."""
         self.cancel()
         said = Counter(domain.sentences)
         words = {word for line in (*said, *(s for lines in domain.hints.values() for s in lines)) for word in line.split()}
@@ -70,19 +73,20 @@ class EarsRecogniser:
         sayable = [(line.split(), float(count)) for line, count in said.items() if all(word in sounds for word in line.split())]
         if not sayable:
             raise EngineError("ears: the experience pack gives no sentence that they could listen for")
+        answers = {
+            hint: [line.split() for line in lines if all(word in sounds for word in line.split())] for hint, lines in domain.hints.items()
+        }
         tuning = self._tuning
-        self._searches = {}
-        for hint in ("",):
-            model = ngram(sayable, sounds, tuning.order)
-            graph = build(model, sounds, tuning.scale, tuning.other_cost, tuning.word_cost)
-            self._searches[hint] = (Search(graph, tuning.beam, tuning.most), model)
+        self._model = ngram(sayable, sounds, {hint: lines for hint, lines in answers.items() if lines}, tuning.order)
+        graph = build(self._model, sounds, tuning.scale, tuning.other_cost, tuning.word_cost)
+        self._search, self._expected = Search(graph, tuning.beam, tuning.most), ""
 
     def begin(self) -> None:
         """A new utterance; EngineError before `prepare`."""
-        if not self._searches:
+        if self._search is None:
             raise EngineError("ears: prepare() was not called")
         self._stream = PhoneStream(self._phones)
-        self._found, self._earlier = Found((), 0.0, final=False), []
+        self._found, self._earlier, self._asked = _NOTHING, [], self._expected
 
     def feed(self, pcm: Pcm) -> None:
         """More sound; nothing is computed yet."""
@@ -95,22 +99,22 @@ class EarsRecogniser:
         if self._stream is None:
             return Hypothesis()
         if self._stream.new >= _EVERY:
-            self._found = self._look(self._stream, ended=False)
+            self._found, _ = self._look(self._stream, ended=False)
             spoken = [heard.word for heard in self._found.words if heard.end <= self._stream.settled]
             self._earlier = [*self._earlier, spoken][-_LOOKS:]
         agreed = self._earlier[-1] if self._earlier else []
         for earlier in self._earlier:
             agreed = [ours for ours, _ in takewhile(lambda pair: pair[0] == pair[1], zip(agreed, earlier, strict=False))]
         stable = len(" ".join(word for word in agreed if word != OTHER_WORD)) if len(self._earlier) == _LOOKS else 0
-        return self._hypothesis(stable)
+        return self._hypothesis(stable, ())
 
     def finish(self) -> Hypothesis:
         """One pass over what is new, and the search to its end."""
         if self._stream is None:
             return Hypothesis()
-        self._found = self._look(self._stream, ended=True)
+        self._found, others = self._look(self._stream, ended=True)
         self._stream = None
-        return self._hypothesis(None)
+        return self._hypothesis(None, others)
 
     def cancel(self) -> None:
         """Drop the utterance."""
@@ -118,24 +122,37 @@ class EarsRecogniser:
 
     def expect(self, hint: str) -> None:
         """Listen for answers to `hint` from the next utterance on."""
-        self._expected = hint if hint in self._searches else ""
+        self._expected = hint if self._model is not None and hint in self._model.starts else ""
 
     def end_of_turn(self) -> float | None:
-        """P(a sentence ends here) by the pack's sentences alone, given the words so far; None before there are any."""
-        words = [heard.word for heard in self._found.words]
-        if not words:
-            return None
-        return math.exp(-self._searches[self._expected][1].end_cost(words))
+        """Not judged by sound here: see `Hypothesis.ends`."""
+        return None
 
-    def _look(self, stream: PhoneStream, *, ended: bool) -> Found:
+    def _look(self, stream: PhoneStream, *, ended: bool) -> tuple[Found, tuple[str, ...]]:
+        """The best path for all sound so far and, where it `ended`, other texts."""
+        assert self._search is not None
         tuning = self._tuning
         matrix = scores(stream.look(), tuning.blank_penalty, tuning.other_penalty)
-        return self._searches[self._expected][0].best(matrix, ended=ended)
+        found = self._search.best(matrix, self._asked, ended=ended)
+        if not ended or not found.words:
+            return found, ()
+        ranked = self._search.alternatives(matrix, _ALTERNATIVES, self._asked)
+        texts = dict.fromkeys(_text(words) for words, _ in ranked)
+        return found, tuple(text for text in texts if text and text != _text(heard.word for heard in found.words))
 
-    def _hypothesis(self, stable: int | None) -> Hypothesis:
-        words = tuple(self._word(heard) for heard in self._found.words if heard.word != OTHER_WORD)
+    def _hypothesis(self, stable: int | None, others: tuple[str, ...]) -> Hypothesis:
+        spoken = self._found.words
+        words = tuple(self._word(heard) for heard in spoken if heard.word != OTHER_WORD)
         text = " ".join(word.text for word in words)
-        return Hypothesis(text, words, self._confidence(self._found.words), len(text) if stable is None else min(stable, len(text)))
+        settled = len(text) if stable is None else min(stable, len(text))
+        return Hypothesis(text, words, self._confidence(spoken), settled, self._ends(spoken), others)
+
+    def _ends(self, spoken: Sequence[Heard]) -> float:
+        """P(a sentence can end after these words) by the pack's sentences; -1 where the last of them are none of the pack's."""
+        if self._model is None or not spoken or spoken[-1].word == OTHER_WORD:
+            return -1.0
+        since = max((number for number, heard in enumerate(spoken, 1) if heard.word == OTHER_WORD), default=0)
+        return self._model.end_chance([heard.word for heard in spoken[since:]], self._asked if not since else "")
 
     def _word(self, heard: Heard) -> HeardWord:
         return HeardWord(heard.word, heard.start * FRAME, heard.end * FRAME, self._sure(heard.misfit))
@@ -150,3 +167,7 @@ class EarsRecogniser:
 
     def _sure(self, misfit: float) -> float:
         return 1.0 / (1.0 + math.exp(min(30.0, self._tuning.steepness * (misfit - self._tuning.even))))
+
+
+def _text(words: Iterable[str]) -> str:
+    return " ".join(word for word in words if word != OTHER_WORD)

@@ -16,6 +16,9 @@ from engines.recognition.ears.graph import OTHER, OTHER_WORD, WordGraph
 
 __all__ = ["Found", "Heard", "Search", "scores"]
 
+_LATTICE_BEAM = 9.0
+_IMPOSSIBLE = -1e4
+
 
 @dataclass(frozen=True)
 class Heard:
@@ -45,25 +48,62 @@ def scores(logp: NDArray[np.float32], blank_penalty: float, other_penalty: float
     return found
 
 
+def _asked(matrix: NDArray[np.float32], hints: int, asked: int) -> NDArray[np.float32]:
+    """`matrix` behind one frame in which nothing but the class `asked` is possible."""
+    found = np.full((len(matrix) + 1, OTHER + 1 + hints), _IMPOSSIBLE, np.float32)
+    found[1:, : OTHER + 1] = matrix
+    found[0, asked] = 0.0
+    return found
+
+
 class Search:
     """Searches one graph; one thread."""
 
     def __init__(self, graph: WordGraph, beam: float = 13.0, most: int = 2500) -> None:
         self._graph = graph
         self._options = kaldi_decoder.FasterDecoderOptions(beam=beam, max_active=most)
+        self._lattice = kaldi_decoder.LatticeSimpleDecoderConfig(beam=_LATTICE_BEAM, lattice_beam=_LATTICE_BEAM)
 
-    def best(self, matrix: NDArray[np.float32], *, ended: bool) -> Found:
-        """Words for `matrix` (see `scores`). `ended`: nothing follows, so a sentence that can end there is preferred."""
+    def best(self, matrix: NDArray[np.float32], hint: str = "", *, ended: bool) -> Found:
+        """Words for `matrix` (see `scores`), said after the question `hint`.
+
+        `ended`: nothing follows, so a sentence that can end there is preferred.
+        """
         if not len(matrix):
             return Found((), 0.0, final=False)
         decoder = kaldi_decoder.FasterDecoder(self._graph.fst, self._options)
-        decoder.decode(kaldi_decoder.DecodableCtc(matrix))
+        decoder.decode(self._decodable(matrix, hint))
         final = decoder.reached_final()
         found, path = decoder.get_best_path(use_final_probs=ended and final)
         if not found:
             return Found((), float("inf"), final=False)
-        labels, outputs, cost = _walk(path)
-        return Found(tuple(self._words(matrix, labels, outputs)), cost, final)
+        _, labels, outputs, weight = kaldifst.get_linear_symbol_sequence(path)  # silent ones left out: one label per frame
+        return Found(tuple(self._words(matrix, labels[1:], outputs)), weight.value1 + weight.value2, final)
+
+    def alternatives(self, matrix: NDArray[np.float32], count: int, hint: str = "") -> list[tuple[tuple[str, ...], float]]:
+        """Up to `count` word sequences for the whole of `matrix`, best first, each with its cost."""
+        decoder = kaldi_decoder.LatticeSimpleDecoder(self._graph.fst, self._lattice)
+        if not len(matrix) or not decoder.decode(self._decodable(matrix, hint)):
+            return []
+        words = _words_only(decoder.get_raw_lattice()[1].to_str())
+        kaldifst.rmepsilon(words)
+        ranked = kaldifst.shortest_path(kaldifst.determinize(words), n=count)
+        found = []
+        for first in kaldifst.ArcIterator(ranked, ranked.start) if ranked.num_states else ():
+            labels, cost, arc = [], 0.0, first
+            while True:
+                cost += arc.weight.value
+                if arc.olabel:
+                    labels.append(arc.olabel)
+                if not ranked.num_arcs(arc.nextstate):
+                    break
+                arc = next(iter(kaldifst.ArcIterator(ranked, arc.nextstate)))
+            found.append((tuple(self._graph.words[label] for label in labels), cost))
+        return sorted(found, key=lambda one: one[1])
+
+    def _decodable(self, matrix: NDArray[np.float32], hint: str) -> Any:
+        hints = self._graph.hints
+        return kaldi_decoder.DecodableCtc(_asked(matrix, len(hints), hints.get(hint, hints[""])))
 
     def _words(self, matrix: NDArray[np.float32], labels: Sequence[int], outputs: Sequence[int]) -> list[Heard]:
         """Words with their frames. The graph tells a word late or early, so its sounds are found again among those of the path."""
@@ -113,19 +153,12 @@ class Search:
         return counts
 
 
-def _walk(path: Any) -> tuple[list[int], list[int], float]:
-    """(input label of each frame, output labels, cost) of a linear lattice."""
-    labels, outputs, cost = [], [], 0.0
-    state = path.start
-    while True:
-        arcs = list(kaldifst.ArcIterator(path, state)) if path.num_arcs(state) else []
-        if not arcs:
-            break
-        arc = arcs[0]
-        if arc.ilabel:
-            labels.append(arc.ilabel)
-        if arc.olabel:
-            outputs.append(arc.olabel)
-        cost += arc.weight.value1 + arc.weight.value2
-        state = arc.nextstate
-    return labels, outputs, cost
+
+def _words_only(lattice: str) -> Any:
+    """The acceptor of words in a raw lattice, given as text (from, to, input, output, "graph,acoustic" costs; or a final state)."""
+    lines = []
+    for row in lattice.splitlines():
+        parts = row.split()
+        cost = sum(map(float, parts[-1].split(","))) if "," in parts[-1] else 0.0
+        lines.append(f"{parts[0]} {parts[1]} {parts[3]} {parts[3]} {cost}" if len(parts) >= 4 else f"{parts[0]} {cost}")
+    return kaldifst.compile("\n".join(lines) + "\n", acceptor=False)
