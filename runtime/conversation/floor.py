@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from runtime.conversation.floor_state import Action, Back, Barge, Clause, Event, FloorRules, FloorState, Step, Tick, Utterance
+from runtime.conversation.floor_state import QUIET_DB, Action, Back, Barge, Clause, Event, FloorRules, FloorState, Step, Tick, Utterance
 from runtime.conversation.interruption import Overlap, judge_overlap, tokens
 from runtime.messages import (
     SURE,
@@ -84,13 +84,15 @@ def _activity(rules: FloorRules, state: FloorState, event: Activity, now_ns: int
         return _onset(rules, state, event, now_ns) if event.kind is ActivityKind.RESUMED else (state, ())
     if event.kind is ActivityKind.RESUMED:
         pause_ms = max(said.longest_pause_ms, event.pause_ms)
-        said = replace(said, voiced=True, final=False, seen_ns=now_ns, complete=-1.0, silent_ns=0, longest_pause_ms=pause_ms)
+        said = replace(said, voiced=True, final=False, seen_ns=now_ns, complete=-1.0, silent_ns=0, longest_pause_ms=pause_ms, fallen_db=0.0)
         if state.barge:
             return replace(state, utterance=said), ()
         return replace(_next_turn(state), posture=Posture.LISTENING, utterance=said, reason="goes on"), ()
     if event.kind is ActivityKind.HINT:
         return replace(state, utterance=replace(said, hold_ns=now_ns + round(rules.hold_ms * MS))), ()
-    said = replace(said, speech_ms=max(said.speech_ms, event.speech_ms), seen_ns=now_ns)
+    level_db = max(said.level_db, event.level_db)
+    heard_ms = max(said.speech_ms, event.speech_ms)
+    said = replace(said, speech_ms=heard_ms, level_db=level_db, fallen_db=level_db - event.level_db, seen_ns=now_ns)
     if event.kind is ActivityKind.LEVEL:
         return _overlap(rules, replace(state, utterance=said, active_ns=now_ns), now_ns)
     silent_ns = said.silent_ns or event.t_ns - round(event.pause_ms * MS)
@@ -100,7 +102,7 @@ def _activity(rules: FloorRules, state: FloorState, event: Activity, now_ns: int
 
 
 def _onset(rules: FloorRules, state: FloorState, event: Activity, now_ns: int) -> Step:
-    said = Utterance(onset=event.onset, speech_ms=event.speech_ms, seen_ns=now_ns)
+    said = Utterance(onset=event.onset, speech_ms=event.speech_ms, level_db=event.level_db, seen_ns=now_ns)
     # A voice alone does not begin a visit: in a shop there is always one. Words do (`_ask`).
     session = Session.ENGAGED if _in_visit(state) else state.session
     woken = replace(state, session=session, active_ns=now_ns, countdown_ns=0, utterance=said)
@@ -145,12 +147,18 @@ def _overlap(rules: FloorRules, state: FloorState, now_ns: int) -> Step:
         return state, ()
     spoken = {word for clause in state.clauses for word in tokens(clause.text)}
     ended = not said.voiced and said.final
-    verdict = judge_overlap(rules.overlap, said.text, said.speech_ms, spoken=spoken, question_open=bool(state.expects), ended=ended)
+    softer_db = state.voice_db - said.level_db if state.voice_db > QUIET_DB else 0.0
+    verdict = judge_overlap(
+        rules.overlap, said.text, said.speech_ms, spoken=spoken, question_open=bool(state.expects), ended=ended,
+        confidence=said.confidence, softer_db=softer_db, fallen_db=said.fallen_db,
+    )  # fmt: skip
     if verdict is Overlap.INTERRUPTION:
         return _interrupt(rules, state, now_ns, "interrupted")
     timed_out = now_ns - state.barge.since_ns > rules.resume_ms * MS
     if ended or (timed_out and not said.voiced):
         return replace(state, barge=None, utterance=None, reason=verdict.value), (Sound(state.turn, now_ns, SoundAction.RESUME),)
+    if timed_out and verdict is Overlap.DISTANT and not state.barge.played_on:
+        return replace(state, barge=replace(state.barge, played_on=True)), (Sound(state.turn, now_ns, SoundAction.RESUME),)
     return state, ()
 
 
@@ -284,7 +292,8 @@ def _end_of_turn(rules: FloorRules, state: FloorState, now_ns: int) -> Step:
     state, actions = _ask(state, said, now_ns)  # nothing to do where the final words have already asked
     if state.asked is None or state.asked.turn != state.turn:
         return replace(state, posture=_rest(state.session), utterance=None, reason="no words"), actions
-    granted = replace(state, posture=Posture.THINKING, granted=state.turn, granted_ns=now_ns, utterance=None, reason="end of turn")
+    thinking = replace(state, posture=Posture.THINKING, granted=state.turn, granted_ns=now_ns, utterance=None, reason="end of turn")
+    granted = replace(thinking, voice_db=said.level_db)
     return _unanswered(granted), actions
 
 

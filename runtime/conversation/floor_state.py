@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from runtime.conversation.interruption import OverlapRules
 from runtime.messages import Activity, Ask, Heard, Posture, Reply, Say, Session, Sound, Speech, Transcript, VisitorInput
 
-__all__ = ["Action", "Back", "Barge", "Clause", "Event", "FloorRules", "FloorState", "Step", "Tick", "Utterance"]
+__all__ = ["QUIET_DB", "Action", "Back", "Barge", "Clause", "Event", "FloorRules", "FloorState", "Step", "Tick", "Utterance"]
+
+QUIET_DB = -100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Utterance:
     final: bool = False
     confidence: float = 0.0
     speech_ms: float = 0.0
+    level_db: float = QUIET_DB  # of its loudest 100 ms
+    fallen_db: float = 0.0  # how much the newest 100 ms are under that
     complete: float = -1.0
     silent_ns: int = 0  # when the voice went quiet
     longest_pause_ms: float = 0.0
@@ -53,6 +57,7 @@ class Barge:
     """Speech over the avatar's voice that is not judged yet."""
 
     since_ns: int
+    played_on: bool = False  # a voice far away, which may take minutes: at full level again, still judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class FloorState:
     asked: Ask | None = None  # the question that turn `turn` answers
     clauses: tuple[Clause, ...] = ()
     expects: str = ""
+    voice_db: float = QUIET_DB  # how loud the visitor's last words to us were; QUIET_DB: nothing was heard of them yet
     granted_ns: int = 0
     active_ns: int = 0  # last sign of the visitor, or end of the avatar's speech
     countdown_ns: int = 0  # when the visit is wiped; 0: no countdown

@@ -21,6 +21,7 @@ class Overlap(Enum):
     """What speech over the avatar's voice is, as far as can be told now."""
 
     UNSURE = "unsure"
+    DISTANT = "distant"
     BACKCHANNEL = "backchannel"
     ECHO = "echo"
     INTERRUPTION = "interruption"
@@ -28,15 +29,21 @@ class Overlap(Enum):
 
 @dataclass(frozen=True, slots=True)
 class OverlapRules:
-    """Word lists come from the pack; times in milliseconds of voiced speech."""
+    """Word lists come from the pack; times in milliseconds of voiced speech, confidences 0..1 (0: the recogniser does not judge)."""
 
     backchannels: frozenset[str] = frozenset({"okay", "ok", "yes", "yeah", "yep", "right", "sure", "good", "great", "i", "see"})
     stop_words: frozenset[str] = frozenset({"stop", "wait", "quiet", "enough", "cancel"})
     long_word: int = 4  # letters: shorter words are what a recogniser makes of coughs
     stop_ms: float = 240.0  # voiced time that makes a stop word believable
-    words_ms: float = 380.0  # … two words
-    word_ms: float = 520.0  # … one long word: a "mm-hm" is heard as "medium" by then, and is over
-    sustained_ms: float = 650.0  # voiced time that needs no words
+    words_ms: float = 300.0  # … two words
+    word_ms: float = 420.0  # … one long word
+    sustained_ms: float = 550.0  # voiced time that needs no words
+    sure: float = 0.7  # words so confident need less time …
+    sure_words_ms: float = 240.0
+    sure_word_ms: float = 320.0
+    doubtful: float = 0.3  # … and under this they count as none
+    fading_db: float = 15.0  # a voice so much under its own peak may be over: a short word, unless it comes back
+    distant_db: float = 10.5  # a voice so much softer than the visitor's was is another's, or the avatar's own
     grunts: frozenset[str] = field(default=GRUNTS)
 
 
@@ -53,32 +60,42 @@ def tokens(text: str) -> tuple[str, ...]:
     return tuple(_WORD.findall(text.lower()))
 
 
-def judge_overlap(rules: OverlapRules, text: str, voiced_ms: float, *, spoken: Iterable[str], question_open: bool, ended: bool) -> Overlap:
+def judge_overlap(
+    rules: OverlapRules, text: str, voiced_ms: float, *, spoken: Iterable[str], question_open: bool, ended: bool,
+    confidence: float = 0.0, softer_db: float = 0.0, fallen_db: float = 0.0,
+) -> Overlap:  # fmt: skip
     """Judge speech of `voiced_ms` understood as `text` while the avatar says `spoken` (its words so far and the next few).
 
     `question_open`: the avatar is asking something, so "yes" answers it. `ended`: the speech is over and `text` is final.
+    `softer_db`: how much softer it is than what this visitor said before (0: not known); `fallen_db`: how much it is under its own peak.
     """
-    words = tokens(text)
+    doubted = 0.0 < confidence < rules.doubtful
+    words = () if doubted else tokens(text)
     allowed = rules.grunts if question_open else rules.grunts | rules.backchannels
     said = set(spoken)
     foreign = [word for word in words if word not in said]
-    content = [word for word in foreign if word not in allowed]
-    if any(word in rules.stop_words for word in foreign) and voiced_ms >= rules.stop_ms:
-        return Overlap.INTERRUPTION
-    if content and (_believable(rules, content, voiced_ms) or (ended and question_open)):
+    # One word of their own makes the rest theirs, too: everybody says "have" and "a".
+    content = [word for word in words if word not in allowed] if any(word not in allowed for word in foreign) else []
+    lasting = voiced_ms if fallen_db < rules.fading_db else 0.0
+    stop = any(word in rules.stop_words for word in foreign) and voiced_ms >= rules.stop_ms
+    if softer_db > rules.distant_db:
+        return Overlap.INTERRUPTION if stop and confidence >= rules.sure else Overlap.DISTANT
+    if stop or (content and (_believable(rules, content, voiced_ms, lasting, confidence) or (ended and question_open))):
         return Overlap.INTERRUPTION
     if words and not content:
         if not foreign:
             return Overlap.ECHO
         return Overlap.BACKCHANNEL if ended or voiced_ms < rules.sustained_ms else Overlap.UNSURE
-    if not words and not ended and voiced_ms >= rules.sustained_ms:
+    if not words and not ended and lasting >= rules.sustained_ms:
         return Overlap.INTERRUPTION
     return Overlap.BACKCHANNEL if ended else Overlap.UNSURE
 
 
-def _believable(rules: OverlapRules, content: list[str], voiced_ms: float) -> bool:
-    if voiced_ms >= rules.sustained_ms:
+def _believable(rules: OverlapRules, content: list[str], voiced_ms: float, lasting_ms: float, confidence: float) -> bool:
+    """Whether the words are enough, or sound has lasted long enough with them."""
+    if lasting_ms >= rules.sustained_ms:
         return True
-    if len(content) >= 2 and voiced_ms >= rules.words_ms:
-        return True
-    return any(len(word) >= rules.long_word for word in content) and voiced_ms >= rules.word_ms
+    long = any(len(word) >= rules.long_word for word in content)
+    if confidence >= rules.sure:
+        return voiced_ms >= (rules.sure_words_ms if len(content) >= 2 else rules.sure_word_ms if long else rules.sustained_ms)
+    return (len(content) >= 2 and lasting_ms >= rules.words_ms) or (long and lasting_ms >= rules.word_ms)

@@ -55,10 +55,10 @@ class Story:
     def voice(self, kind, onset=100, **more):
         return Activity(0, self.now, kind, onset, onset, **more)
 
-    def says(self, text: str, *, onset=100, complete=0.9, speech_ms=800.0):
+    def says(self, text: str, *, onset=100, complete=0.9, speech_ms=800.0, level_db=-100.0):
         """The visitor says `text` and stops; returns the actions until the end-of-turn verdict."""
         mark = len(self.actions)
-        self.on(self.voice(ActivityKind.ONSET, onset))
+        self.on(self.voice(ActivityKind.ONSET, onset, level_db=level_db))
         self.on(self.voice(ActivityKind.SILENCE, onset, speech_ms=speech_ms, pause_ms=100), speech_ms)
         self.on(Transcript(0, self.now, onset, onset, text, final=True, confidence=0.9), 50)
         self.on(self.voice(ActivityKind.JUDGED, onset, speech_ms=speech_ms, pause_ms=200, complete=complete), 20)
@@ -207,6 +207,23 @@ def test_yes_answers_an_open_question():
     story.on(story.voice(ActivityKind.SILENCE, 5000, speech_ms=700.0, pause_ms=100), 500)
     story.on(Transcript(0, story.now, 5000, 5000, "yes please", final=True), 50)
     assert asked(story.actions)[-1] == "yes please"
+
+
+def test_a_distant_voice_neither_stops_nor_softens_it_for_long():
+    """Far softer than the visitor was: back at full level after `resume_ms` though it goes on; the visitor can still interrupt."""
+    story = Story()
+    story.says("when do you open", level_db=-20.0)
+    story.wait(400)
+    story.answers()
+    turn = story.state.turn
+    story.on(story.voice(ActivityKind.ONSET, 5000, level_db=-38.0))
+    story.on(Transcript(0, story.now, 5000, 5000, "what about sunday"), 300)
+    for at in range(1, 30):
+        story.on(story.voice(ActivityKind.LEVEL, 5000, speech_ms=at * 100.0, level_db=-36.0), 100)
+    assert [action.action for action in story.actions if isinstance(action, Sound)] == [SoundAction.RESUME]
+    assert (story.state.turn, story.state.posture) == (turn, Posture.SPEAKING)
+    story.on(story.voice(ActivityKind.LEVEL, 5000, speech_ms=3000.0, level_db=-21.0), 100)
+    assert story.actions[-1].action is SoundAction.STOP
 
 
 def test_its_own_echo_does_not_stop_it():
