@@ -31,6 +31,9 @@ LEAD_S, TAIL_S = 1.2, 2.0
 RESIDUE_DB = -55.0
 """Loudest second of what the canceller leaves of the avatar's voice (the recorded one is 20 dB softer than that)."""
 ROOM_DB = -62.0
+VISITOR_DB = -22.0
+"""A visitor's usual level; one differs from the other by _OTHERS_DB, and from the last time by _OWN_DB (standard deviations)."""
+_OWN_DB, _OTHERS_DB = 4.0, 3.0
 SPOKEN = (
     "Our opening hours are nine in the morning to eight in the evening, and on Sundays from ten to five.",
     "We have espresso, cappuccino, latte, americano and mocha, in three sizes, and all of them with oat milk.",
@@ -54,6 +57,7 @@ class Event(msgspec.Struct, frozen=True):
     sound: Sound
     onset: int
     level_db: float  # of its loudest second
+    visitor_db: float  # of the loudest second of what the visitor had said before
     spoken: str = SPOKEN[0]
 
     @property
@@ -224,7 +228,10 @@ def _sentences(data: Path, corpus: str, *, unseen: bool = False) -> Iterator[tup
 def _event(kind: str, name: str, sound: Sound, level_db: float, *, real: bool, recorded: bool = True, spoken: str = SPOKEN[0]) -> Event:
     sound = _at_level(sound, level_db)
     onset = _speech(sound)[0] if real else measure.speech_bounds(sound, RATE)[0]
-    return Event(kind, name, real, recorded, sound, onset, round(level_db, 1), spoken)
+    # People speak a little louder or softer than the last time; who coughs, or stands farther away, is not measured by that.
+    visitor = random.Random(name)
+    visitor_db = level_db + visitor.gauss(0.0, _OWN_DB) if real else visitor.gauss(VISITOR_DB, _OTHERS_DB)
+    return Event(kind, name, real, recorded, sound, onset, round(level_db, 1), round(visitor_db, 1), spoken)
 
 
 def _synthetic(kind: str, name: str, sound: Sound, rng: random.Random, *, real: bool = False, low: float = -28, high: float = -20,

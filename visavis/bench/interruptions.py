@@ -26,7 +26,8 @@ from engines.voice_activity import Hearing, Kind, Noticed, VoiceActivity, block_
 from engines.voice_activity import select as select_activity
 from runtime.config import Config
 from runtime.conversation.domain import speech_domain
-from runtime.conversation.floor import Clause, FloorRules, FloorState, Tick, decide
+from runtime.conversation.floor import decide
+from runtime.conversation.floor_state import QUIET_DB, Clause, FloorRules, FloorState, Tick
 from runtime.conversation.interruption import overlap_rules
 from runtime.messages import MIC_RATE, Activity, ActivityKind, Posture, Session, Sound, SoundAction, Transcript
 from runtime.packs import load as load_pack
@@ -37,6 +38,8 @@ from visavis.rehearse.measure import quantiles
 __all__ = ["AFTER", "COSTS", "EVERY_MS", "PIECE", "PIECES", "PRE_ROLL", "Costs", "Outcome", "decided", "hear", "run"]
 
 FRAME = 512
+PEAK_DB = 3.5
+"""Loudest 100 ms of a recorded sentence over its loudest second: the median of this benchmark's words."""
 TICK = 320  # samples between two of the stage's MicTicks
 PRE_ROLL = 3 * MIC_RATE // 10  # this and the following as in runtime.nodes.recogniser
 PIECE = 6 * MIC_RATE // 100
@@ -166,9 +169,13 @@ def _activity(noticed: Noticed, now_ms: float) -> Activity:
 # --- the floor
 
 
-def decided(rules: FloorRules, told: Sequence[tuple[float, Heard]], spoken: str) -> tuple[float | None, str]:
-    """When the floor stops the avatar, which is saying `spoken`, in ms of the stream (None: never), and the words it had by then."""
-    state = FloorState(posture=Posture.SPEAKING, session=Session.ENGAGED, granted=1, clauses=(Clause(0, spoken, last=True),))
+def decided(rules: FloorRules, told: Sequence[tuple[float, Heard]], spoken: str, voice_db: float = QUIET_DB) -> tuple[float | None, str]:
+    """When the floor stops the avatar, which is saying `spoken`, in ms of the stream (None: never), and the words it had by then.
+
+    `voice_db`: loudest 100 ms of the visitor's question that the avatar answers.
+    """
+    clauses = (Clause(0, spoken, last=True),)
+    state = FloorState(posture=Posture.SPEAKING, session=Session.ENGAGED, granted=1, clauses=clauses, voice_db=voice_db)
     text = ""
     waiting = list(told)
     now_ms, end_ms = 0.0, (told[-1][0] if told else 0.0) + rules.resume_ms + 100.0
@@ -187,7 +194,7 @@ def decided(rules: FloorRules, told: Sequence[tuple[float, Heard]], spoken: str)
 
 
 def _outcome(event: Event, told: Sequence[tuple[float, Heard]], onset: int, rules: FloorRules, costs: Costs) -> Outcome:
-    stop_ms, text = decided(rules, told, event.spoken)
+    stop_ms, text = decided(rules, told, event.spoken, event.visitor_db + PEAK_DB)
     onset_ms = onset / _MS
     ducks = [at for at, heard in told if isinstance(heard, Activity) and heard.kind in (ActivityKind.HINT, ActivityKind.ONSET)]
     duck = next((at - onset_ms + costs.duck for at in ducks if at >= onset_ms), None)

@@ -32,6 +32,11 @@ def words(at_ms, text, *, final=False):
     return at_ms, Transcript(1, round(at_ms * MS), 16_000, 16_000, text, final)
 
 
+def event(sound, onset=0):
+    """A made-up event."""
+    return Event("tone", "t", real=True, recorded=False, sound=sound, onset=onset, level_db=-12.0, visitor_db=-12.0)
+
+
 def outcome(kind, silent_ms, *, real, recorded=True, tuned=True):
     """What became of an event."""
     return bench.Outcome(kind, "n", real, recorded, tuned, silent_ms, 100.0, "")
@@ -75,12 +80,12 @@ def test_figures_count_recorded_words_and_all_false_stops():
 
 def test_the_microphone_hears_the_event_over_the_residue():
     """The event stands where its onset is said to be, the rest is residue and room; the same seed gives the same sound."""
-    event = Event("tone", "t", real=True, recorded=False, sound=np.full(RATE, 0.25, np.float32), onset=160, level_db=-12.0)
+    tone = event(np.full(RATE, 0.25, np.float32), 160)
     left = np.full(100, 0.001, np.float32)
-    sound, onset = microphone(event, left, seed=3)
+    sound, onset = microphone(tone, left, seed=3)
     assert np.abs(sound[: onset - 160]).max() < 300
     assert np.abs(sound[onset : onset + RATE // 2]).min() > 7000
-    assert np.array_equal(sound, microphone(event, left, seed=3)[0])
+    assert np.array_equal(sound, microphone(tone, left, seed=3)[0])
 
 
 def test_a_recorded_order_stops_the_avatar_and_its_residue_does_not(shared):
@@ -92,9 +97,9 @@ def test_a_recorded_order_stops_the_avatar_and_its_residue_does_not(shared):
         pytest.skip(str(error))
     activity = select_activity().activity
     left = residue(shared / "data")
-    event = next(iter(_words(shared / "data", random.Random(1))))
-    sound, onset = microphone(event, left)
-    silent_ms = bench._outcome(event, bench.hear(sound, activity, recogniser), onset, RULES, bench.COSTS)
-    assert silent_ms.duck_ms < silent_ms.silent_ms < 2000
-    quiet = microphone(Event("nothing", "q", real=False, recorded=True, sound=np.zeros(RATE, np.float32), onset=0, level_db=-90.0), left)[0]
+    order = next(iter(_words(shared / "data", random.Random(1))))
+    sound, onset = microphone(order, left)
+    found = bench._outcome(order, bench.hear(sound, activity, recogniser), onset, RULES, bench.COSTS)
+    assert found.duck_ms < found.silent_ms < 2000
+    quiet, _ = microphone(event(np.zeros(RATE, np.float32)), left)
     assert bench.hear(quiet, activity, recogniser) == []
