@@ -7,8 +7,10 @@ one frame that says what was asked: a class of its own for each hint of the n-gr
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import kaldifst
@@ -21,6 +23,7 @@ __all__ = ["OTHER", "OTHER_WORD", "WordGraph", "build"]
 OTHER = CLASSES
 OTHER_WORD = "<other>"
 _BACKOFF = "#0"
+_VERSION = 1  # of the way graphs are made: another makes kept ones void
 
 
 @dataclass(frozen=True)
@@ -31,19 +34,24 @@ class WordGraph:
     words: tuple[str, ...]
     sounds: Mapping[str, tuple[tuple[int, ...], ...]]
     hints: Mapping[str, int]
-    states: int
-    arcs: int
 
 
-def build(model: NGram, sounds: Mapping[str, Sequence[str]], scale: float, other_cost: float, word_cost: float) -> WordGraph:
+def build(
+    model: NGram, sounds: Mapping[str, Sequence[str]], scale: float, other_cost: float, word_cost: float, cache: Path | None = None
+) -> WordGraph:
     """The graph of `model`, whose words are said as in `sounds` (CMUdict's notation, words without any are left out).
 
-    `scale` multiplies the model's costs; `other_cost` (nats) is added where <other> begins, `word_cost` for each word.
+    `scale` multiplies the model's costs; `other_cost` (nats) is added where <other> begins, `word_cost` for each word. `cache`: a folder
+    that keeps the graph for the next start; whatever is wrong with it, the graph is made anew.
     """
     classes = {word: tuple(dict.fromkeys(tuple(phone_ids(one)) for one in ways)) for word, ways in sounds.items()}
     hints = {hint: OTHER + 1 + index for index, hint in enumerate(model.starts)}
     names = ("<eps>", *sorted(classes), OTHER_WORD, _BACKOFF, *(f"#{hint}" for hint in hints))
     number = {word: label for label, word in enumerate(names)}
+    words = WordGraph(None, tuple(names), {**classes, OTHER_WORD: ((OTHER,),)}, hints)
+    kept = None if cache is None else cache / f"{_key(model, words, scale, other_cost, word_cost)}.fst"
+    if kept is not None and (found := _read(kept)) is not None:
+        return replace(words, fst=found)
     grammar = _grammar(model, number, scale, other_cost, word_cost)
     silent = {number[_BACKOFF]: OTHER + len(hints) + 2} | {number[f"#{hint}"]: one + 1 for hint, one in hints.items()}
     lexicon, most = _lexicon({number[w]: ways for w, ways in classes.items()}, number[OTHER_WORD], silent)
@@ -59,9 +67,41 @@ def build(model: NGram, sounds: Mapping[str, Sequence[str]], scale: float, other
     whole = kaldifst.compose(topology, both)
     kaldifst.connect(whole)
     kaldifst.arcsort(whole, sort_type="ilabel")
-    states = whole.num_states
-    arcs = sum(whole.num_arcs(state) for state in range(states))
-    return WordGraph(kaldifst.StdConstFst(whole), tuple(names), {**classes, OTHER_WORD: ((OTHER,),)}, hints, states, arcs)
+    made = kaldifst.StdConstFst(whole)
+    if kept is not None:
+        _write(made, kept)
+    return replace(words, fst=made)
+
+
+def _key(model: NGram, words: WordGraph, *numbers: float) -> str:
+    """Names a graph by all that it is made of."""
+    digest = hashlib.sha256(repr((_VERSION, numbers, words.words, sorted(words.sounds.items()), words.hints)).encode())
+    for context, arcs in model.arcs.items():
+        digest.update(repr((context, arcs, model.backoff.get(context))).encode())
+    return digest.hexdigest()[:32]
+
+
+def _read(kept: Path) -> Any | None:
+    """The graph in `kept` if it is whole: the library would end the process over a damaged one."""
+    try:
+        seal = kept.with_suffix(".sha256").read_text(encoding="ascii")
+        if hashlib.sha256(kept.read_bytes()).hexdigest() == seal:
+            return kaldifst.StdConstFst.read(str(kept))
+    except (OSError, UnicodeDecodeError):
+        pass
+    return None
+
+
+def _write(graph: Any, kept: Path) -> None:
+    """Keep `graph`, the only one in its folder; a disk that is full or read-only costs the next start some seconds, nothing else."""
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        for old in (*kept.parent.glob("*.fst"), *kept.parent.glob("*.sha256")):
+            old.unlink()
+        graph.write(str(kept))
+        kept.with_suffix(".sha256").write_text(hashlib.sha256(kept.read_bytes()).hexdigest(), encoding="ascii")
+    except (OSError, RuntimeError):
+        return
 
 
 def _grammar(model: NGram, number: Mapping[str, int], scale: float, other_cost: float, word_cost: float) -> Any:

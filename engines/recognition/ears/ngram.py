@@ -2,7 +2,8 @@
 
 Absolute discounting with interpolation (Ney, Essen, Kneser 1994; one discount for all orders). Costs are negative natural logarithms.
 What may have been asked ("hint") stands before the start of the sentence as a word of its own: answers are counted only where it is in
-sight, so that it changes the first words of a sentence and nothing else, and what nobody answered costs one step back.
+sight, so that it changes the first words of a sentence and nothing else, and what nobody answered costs one step back. General talk is
+mixed into single words and pairs: whoever says what no pack foresees is understood, or at least not taken for an order.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from engines.recognition.ears.talk import Talk
 
 __all__ = ["END", "Arc", "NGram", "ngram"]
 
@@ -60,12 +63,16 @@ def ngram(
     sentences: Iterable[tuple[Sequence[str], float]],
     vocabulary: Iterable[str],
     answers: Mapping[str, Iterable[Sequence[str]]] | None = None,
-    order: int = 4,
+    talk: Talk | None = None,
+    *,
+    order: int = 3,
     discount: float = 0.5,
+    share: float = 0.05,
 ) -> NGram:
     """The model of weighted `sentences`; words of `vocabulary` that they lack share one count's discount in the shortest context.
 
-    `answers`: what may follow each question, by hint. `discount` (0 to 1) is what every seen count lends to what was not seen.
+    `answers`: what may follow each question, by hint. `talk`: general talk, which has `share` of all that is said. `discount` (0 to 1) is
+    what every seen count lends to what was not seen.
     """
     tables: _Tables = [defaultdict(Counter) for _ in range(order)]
     for sentence, weight in sentences:
@@ -75,8 +82,8 @@ def ngram(
         starts[hint] = (f"<{hint}>", _BEGIN)
         for line in lines:
             _count(tables, (*starts[hint], *line, END), 2, 2, 1.0)
-    missing = set(vocabulary) - set(tables[0][()])
-    known = {context for table in tables for context in table}
+    missing = sorted(set(vocabulary) - set(tables[0][()]))
+    known = {context for table in tables for context in table} | ({(word,) for word in talk.pairs} if talk else set())
     chances: dict[Context, dict[str, float]] = {}
     arcs: dict[Context, list[Arc]] = {}
     backoff: dict[Context, tuple[float, Context]] = {}
@@ -93,10 +100,13 @@ def ngram(
                 for word in chance:
                     chance[word] += lent * _chance(word, shorter, chances, backoff)
             else:
-                share = lent / (len(seen) + len(missing))
-                chance = {word: p + share for word, p in chance.items()} | dict.fromkeys(missing, share)
+                each = lent / (len(seen) + len(missing))
+                chance = {word: p + each for word, p in chance.items()} | dict.fromkeys(missing, each)
             chances[context] = chance
-            arcs[context] = [Arc(word, -math.log(p), _after((*context, word), known, order)) for word, p in chance.items() if p > 0]
+        if talk is not None and size < 2:
+            _mix(talk, share, size, chances, backoff)
+    for context, chance in chances.items():
+        arcs[context] = [Arc(word, -math.log(p), _after((*context, word), known, order)) for word, p in chance.items() if p > 0]
     return NGram(order, starts, arcs, backoff)
 
 
@@ -105,6 +115,31 @@ def _count(tables: _Tables, line: Sequence[str], first: int, reach: int, weight:
     for at in range(first, len(line)):
         for size in range(at if reach else 0, min(at, len(tables) - 1) + 1):
             tables[size][tuple(line[at - size : at])][line[at]] += weight  # type: ignore[assignment] # weights are not whole
+
+
+def _mix(
+    talk: Talk, share: float, size: int, chances: dict[Context, dict[str, float]], backoff: dict[Context, tuple[float, Context]]
+) -> None:
+    """Give general talk its `share` of the contexts without a word (size 0) or of those of one word (size 1)."""
+    if size == 0:
+        own = chances[()]
+        chances[()] = {
+            word: (1 - share) * own.get(word, 0.0) + share * talk.words.get(word, 0.0) for word in dict.fromkeys((*own, *talk.words))
+        }
+        return
+    alone = chances[()]
+    for context in sorted({(word,) for word in talk.pairs} | {context for context in chances if len(context) == 1}):
+        general, factor = talk.chance(context[0])
+        own = chances.get(context)
+        lent = math.exp(-backoff[context][0]) if own is not None else 0.0
+        weight = share if own is not None else 1.0
+        mixed = {
+            word: (1 - weight) * ((own or {}).get(word) or lent * alone.get(word, 0.0))
+            + weight * (general.get(word) or factor * talk.words.get(word, 0.0))
+            for word in dict.fromkeys((*(own or ()), *general))
+        }
+        left = max(1.0 - sum(mixed.values()), 1e-4) / max(1.0 - sum(alone.get(word, 0.0) for word in mixed), 1e-4)
+        chances[context], backoff[context] = mixed, (-math.log(left), ())
 
 
 def _chance(

@@ -10,14 +10,15 @@ from itertools import takewhile
 from pathlib import Path
 
 from engines.errors import EngineError, EngineMissing
-from engines.models import locate
+from engines.models import cache_dir, locate
 from engines.recognition._pronounce import CMUDICT, pronounce
 from engines.recognition._types import HeardWord, Hypothesis, Pcm, SpeechDomain
 from engines.recognition.ears.encoder import FRAME
 from engines.recognition.ears.graph import OTHER_WORD, build
 from engines.recognition.ears.hearing import Phones, PhoneStream
-from engines.recognition.ears.ngram import NGram, ngram
+from engines.recognition.ears.ngram import END, NGram, ngram
 from engines.recognition.ears.search import Found, Heard, Search, scores
+from engines.recognition.ears.talk import read
 
 __all__ = ["WEIGHTS", "EarsRecogniser", "Tuning"]
 
@@ -33,11 +34,12 @@ _NOTHING = Found((), 0.0, final=False)
 class Tuning:
     """Numbers of the search, chosen on recordings that are neither trained on nor reported (`visavis ears tune`)."""
 
-    order: int = 4
-    blank_penalty: float = 3.0
+    order: int = 3
+    share: float = 0.15  # of all that is said, what is general talk
+    blank_penalty: float = 4.0
     other_penalty: float = 1.5
     other_cost: float = 9.0
-    scale: float = 1.0
+    scale: float = 1.2
     word_cost: float = 0.0
     beam: float = 13.0
     most: int = 2500
@@ -48,8 +50,16 @@ class Tuning:
 class EarsRecogniser:
     """Phones of the utterance so far, and the best words for them in the domain's graph."""
 
-    def __init__(self, turn_model: Path | None = None, weights: Path | None = None, tuning: Tuning | None = None) -> None:
-        """`turn_model`: None, the one in the model store; `weights`: None, those that ship. Raises EngineMissing, ModelError."""
+    def __init__(
+        self,
+        turn_model: Path | None = None,
+        weights: Path | None = None,
+        tuning: Tuning | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        """`turn_model`: None, the one in the model store; `weights`: None, those that ship; `cache`: a folder for graphs, None: beside the
+        models. Raises EngineMissing, ModelError.
+        """
         try:
             import kaldi_decoder  # noqa: F401
             import kaldifst  # noqa: F401
@@ -57,6 +67,7 @@ class EarsRecogniser:
             raise EngineMissing("kaldi-decoder is not installed: pip install kaldi-decoder kaldifst") from None
         self._tuning = tuning or Tuning()
         self._phones = Phones(turn_model or locate("smart-turn"), weights or WEIGHTS)
+        self._cache = cache or cache_dir() / "graphs"
         self._search: Search | None = None
         self._model: NGram | None = None
         self._expected = self._asked = ""
@@ -69,7 +80,8 @@ class EarsRecogniser:
         self.cancel()
         said = Counter(domain.sentences)
         words = {word for line in (*said, *(s for lines in domain.hints.values() for s in lines)) for word in line.split()}
-        sounds = pronounce(words | set(domain.vocabulary), CMUDICT, domain.pronunciations)
+        talk = read()
+        sounds = pronounce(words.union(domain.vocabulary, talk.words) - {END}, CMUDICT, domain.pronunciations)
         sayable = [(line.split(), float(count)) for line, count in said.items() if all(word in sounds for word in line.split())]
         if not sayable:
             raise EngineError("ears: the experience pack gives no sentence that they could listen for")
@@ -77,8 +89,9 @@ class EarsRecogniser:
             hint: [line.split() for line in lines if all(word in sounds for word in line.split())] for hint, lines in domain.hints.items()
         }
         tuning = self._tuning
-        self._model = ngram(sayable, sounds, {hint: lines for hint, lines in answers.items() if lines}, tuning.order)
-        graph = build(self._model, sounds, tuning.scale, tuning.other_cost, tuning.word_cost)
+        asked = {hint: lines for hint, lines in answers.items() if lines}
+        self._model = ngram(sayable, sounds, asked, talk, order=tuning.order, share=tuning.share)
+        graph = build(self._model, sounds, tuning.scale, tuning.other_cost, tuning.word_cost, self._cache)
         self._search, self._expected = Search(graph, tuning.beam, tuning.most), ""
 
     def begin(self) -> None:

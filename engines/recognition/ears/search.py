@@ -153,7 +153,6 @@ class Search:
         return counts
 
 
-
 def _words_only(lattice: str) -> Any:
     """The acceptor of words in a raw lattice, given as text (from, to, input, output, "graph,acoustic" costs; or a final state)."""
     lines = []
