@@ -118,7 +118,7 @@ def _transcript(rules: FloorRules, state: FloorState, event: Transcript, now_ns:
     said = state.utterance
     if said is None or event.onset != said.onset:
         return state, ()
-    said = replace(said, text=event.text, final=event.final and not said.voiced, confidence=event.confidence)
+    said = replace(said, text=event.text, final=event.final and not said.voiced, confidence=event.confidence, ends=event.ends)
     state = replace(state, utterance=said)
     if state.barge:
         return _overlap(rules, state, now_ns)
@@ -283,8 +283,8 @@ def _end_of_turn(rules: FloorRules, state: FloorState, now_ns: int) -> Step:
     if now_ns < said.hold_ns:
         return state, ()
     waited_ms = (now_ns - said.silent_ns) / MS
-    complete = max(said.complete, 0.0)
-    if tokens(said.text)[-1:] and tokens(said.text)[-1] in HANGING:
+    complete = rules.conclude(max(said.complete, 0.0), said.ends, said.confidence, said.text)
+    if said.ends < 0.0 and tokens(said.text)[-1:] and tokens(said.text)[-1] in HANGING:
         complete = min(complete, rules.hanging_complete)
     wait_ms = rules.endpoint_wait_ms(complete, said.speech_ms, said.longest_pause_ms)
     if waited_ms < wait_ms or (not said.final and waited_ms < wait_ms + rules.final_grace_ms):

@@ -13,11 +13,20 @@ __all__ = ["QUIET_DB", "Action", "Back", "Barge", "Clause", "Event", "FloorRules
 QUIET_DB = -100.0
 
 
+def by_sound(complete: float, _ends: float, _confidence: float, _text: str) -> float:
+    """The end of a turn where words have no say."""
+    return complete
+
+
 @dataclass(frozen=True, slots=True)
 class FloorRules:
-    """The parameters; times in milliseconds. `endpoint_wait_ms(complete, speech_ms, longest_pause_ms)` counts from the end of speech."""
+    """The parameters; times in milliseconds. `endpoint_wait_ms(complete, speech_ms, longest_pause_ms)` counts from the end of speech.
+
+    `conclude(complete, ends, confidence, text)` is P(complete) by sound and words together.
+    """
 
     endpoint_wait_ms: Callable[[float, float, float], float]
+    conclude: Callable[[float, float, float, str], float] = by_sound
     overlap: OverlapRules = field(default_factory=OverlapRules)
     lost_ms: float = 1500.0  # a voice without news for so long is over: the listener died with it
     hold_ms: float = 130.0  # what sounds like speech in a pause is a voice, or not, within this
@@ -45,6 +54,7 @@ class Utterance:
     level_db: float = QUIET_DB  # of its loudest 100 ms
     fallen_db: float = 0.0  # how much the newest 100 ms are under that
     complete: float = -1.0
+    ends: float = -1.0  # chance that a sentence is complete after `text`, by the words; -1: not known
     silent_ns: int = 0  # when the voice went quiet
     longest_pause_ms: float = 0.0
     carried: str = ""  # words of a turn that was granted too early

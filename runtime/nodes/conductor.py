@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from engines.voice_activity.endpoint import endpoint_wait_ms
+from engines.voice_activity.endpoint import conclude, endpoint_wait_ms
 from runtime.bus import LinkError
 from runtime.context import Context
 from runtime.conversation.floor import Back, Event, FloorRules, FloorState, Tick, decide, floor_of
@@ -141,8 +141,14 @@ def rules_of(ctx: Context) -> FloorRules:
     def wait_ms(complete: float, speech_ms: float, longest_pause_ms: float) -> float:
         return min(max(endpoint_wait_ms(complete, speech_ms, longest_pause_ms), config.turn.min_wait_ms), config.turn.max_wait_ms)
 
+    asks_for_time = frozenset(pack.spoken("wait")) if "wait" in pack.talk else frozenset()
+
+    def with_words(complete: float, ends: float, confidence: float, text: str) -> float:
+        return conclude(complete, ends, confidence, asked_for_time=text in asks_for_time).complete
+
     return FloorRules(
         endpoint_wait_ms=wait_ms,
+        conclude=with_words,
         overlap=overlap_rules(pack, config.turn.interrupt_ms),
         resume_ms=config.turn.resume_ms,
         still_there_ms=config.session.still_there_s * 1000,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from engines.recognition.ears.talk import Talk
@@ -83,10 +83,26 @@ def ngram(
         for line in lines:
             _count(tables, (*starts[hint], *line, END), 2, 2, 1.0)
     missing = sorted(set(vocabulary) - set(tables[0][()]))
-    known = {context for table in tables for context in table} | ({(word,) for word in talk.pairs} if talk else set())
     chances: dict[Context, dict[str, float]] = {}
-    arcs: dict[Context, list[Arc]] = {}
     backoff: dict[Context, tuple[float, Context]] = {}
+    _interpolate(tables, missing, discount, chances, backoff, talk, share)
+    arcs = {
+        context: [Arc(word, -math.log(p), _after((*context, word), chances, order)) for word, p in chance.items() if p > 0]
+        for context, chance in chances.items()
+    }
+    return NGram(order, starts, arcs, backoff)
+
+
+def _interpolate(
+    tables: _Tables,
+    missing: Sequence[str],
+    discount: float,
+    chances: dict[Context, dict[str, float]],
+    backoff: dict[Context, tuple[float, Context]],
+    talk: Talk | None,
+    share: float,
+) -> None:
+    """Fill `chances` and `backoff`, shorter contexts first: what a context lends is spread as the shorter one has it."""
     for size, table in enumerate(tables):
         for context, seen in table.items():
             total = sum(seen.values())
@@ -105,9 +121,6 @@ def ngram(
             chances[context] = chance
         if talk is not None and size < 2:
             _mix(talk, share, size, chances, backoff)
-    for context, chance in chances.items():
-        arcs[context] = [Arc(word, -math.log(p), _after((*context, word), known, order)) for word, p in chance.items() if p > 0]
-    return NGram(order, starts, arcs, backoff)
 
 
 def _count(tables: _Tables, line: Sequence[str], first: int, reach: int, weight: float) -> None:
@@ -130,13 +143,13 @@ def _mix(
     alone = chances[()]
     for context in sorted({(word,) for word in talk.pairs} | {context for context in chances if len(context) == 1}):
         general, factor = talk.chance(context[0])
-        own = chances.get(context)
-        lent = math.exp(-backoff[context][0]) if own is not None else 0.0
-        weight = share if own is not None else 1.0
+        seen = chances.get(context, {})
+        lent = math.exp(-backoff[context][0]) if seen else 0.0
+        weight = share if seen else 1.0
         mixed = {
-            word: (1 - weight) * ((own or {}).get(word) or lent * alone.get(word, 0.0))
+            word: (1 - weight) * (seen.get(word) or lent * alone.get(word, 0.0))
             + weight * (general.get(word) or factor * talk.words.get(word, 0.0))
-            for word in dict.fromkeys((*(own or ()), *general))
+            for word in dict.fromkeys((*seen, *general))
         }
         left = max(1.0 - sum(mixed.values()), 1e-4) / max(1.0 - sum(alone.get(word, 0.0) for word in mixed), 1e-4)
         chances[context], backoff[context] = mixed, (-math.log(left), ())
@@ -153,7 +166,7 @@ def _chance(
     return weight * chances[context].get(word, 0.0)
 
 
-def _after(history: Context, known: set[Context], order: int) -> Context:
+def _after(history: Context, known: Collection[Context], order: int) -> Context:
     """The longest known context that `history` ends with."""
     if history[-1] == END:
         return ()

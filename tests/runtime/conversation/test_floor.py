@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,8 +35,9 @@ RULES = FloorRules(endpoint_wait_ms=lambda complete, _speech, _pause: 250 if com
 class Story:
     """A floor with a clock; keeps all actions."""
 
-    def __init__(self) -> None:
+    def __init__(self, **rules) -> None:
         self.state, self.now, self.actions = FloorState(), 1_000 * MS, []
+        self.rules = replace(RULES, **rules)
 
     def on(self, event, after_ms: float = 0):
         """Let time pass in ticks of 10 ms, then feed `event`; returns the actions of this call."""
@@ -46,7 +49,7 @@ class Story:
         return self.actions[mark:]
 
     def _step(self, event):
-        self.state, actions = decide(RULES, self.state, event, self.now)
+        self.state, actions = decide(self.rules, self.state, event, self.now)
         self.actions += actions
 
     def wait(self, ms: float):
@@ -55,12 +58,12 @@ class Story:
     def voice(self, kind, onset=100, **more):
         return Activity(0, self.now, kind, onset, onset, **more)
 
-    def says(self, text: str, *, onset=100, complete=0.9, speech_ms=800.0, level_db=-100.0):
+    def says(self, text: str, *, onset=100, complete=0.9, speech_ms=800.0, level_db=-100.0, ends=-1.0):
         """The visitor says `text` and stops; returns the actions until the end-of-turn verdict."""
         mark = len(self.actions)
         self.on(self.voice(ActivityKind.ONSET, onset, level_db=level_db))
         self.on(self.voice(ActivityKind.SILENCE, onset, speech_ms=speech_ms, pause_ms=100), speech_ms)
-        self.on(Transcript(0, self.now, onset, onset, text, final=True, confidence=0.9), 50)
+        self.on(Transcript(0, self.now, onset, onset, text, final=True, confidence=0.9, ends=ends), 50)
         self.on(self.voice(ActivityKind.JUDGED, onset, speech_ms=speech_ms, pause_ms=200, complete=complete), 20)
         return self.actions[mark:]
 
@@ -133,6 +136,15 @@ def test_a_hanging_word_is_not_an_end():
     story.says("a large latte with milk", complete=0.95)
     story.wait(400)
     assert story.state.granted == story.state.turn
+
+
+def test_words_that_cannot_end_a_sentence_make_the_wait_longer():
+    """The recogniser's own word on whether a sentence can end is heard beside the sound, and the list of hanging words is not needed."""
+    for ends, granted in ((0.001, False), (0.9, True), (-1.0, True)):
+        story = Story(conclude=lambda complete, ends, _confidence, _text: min(complete, ends) if ends >= 0 else complete)
+        story.says("i would like a flat", complete=0.95, ends=ends)
+        story.wait(400)
+        assert (story.state.granted == story.state.turn) is granted, ends
 
 
 def test_what_sounds_like_speech_in_a_pause_holds_the_answer_back():
