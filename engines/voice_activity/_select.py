@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from engines.errors import EngineError
 from engines.models import locate
 from engines.voice_activity.energy import Energy
-from engines.voice_activity.judges import MelodyJudge, ModelJudge, TurnJudge
+from engines.voice_activity.judges import HeadJudge, MelodyJudge, ModelJudge, TurnJudge
 from engines.voice_activity.silero import Silero
+from engines.voice_activity.smart_turn import SmartTurn
+from engines.voice_activity.turn_head import WEIGHTS, TurnHead
 
 __all__ = ["Chosen", "VoiceActivity", "select"]
 
@@ -39,17 +41,28 @@ class Chosen:
     why: tuple[str, ...] = ()
 
 
-def select(models: Path | None = None) -> Chosen:
-    """Silero and Smart Turn out of the model store in `models` (default: engines.models.cache_dir()), or what does without files."""
+def select(models: Path | None = None, head: Path = WEIGHTS) -> Chosen:
+    """Silero and Smart Turn out of the model store in `models` (default: engines.models.cache_dir()), or what does without files.
+
+    `head`: our own weights on top of Smart Turn, which are installed with the program.
+    """
     why: list[str] = []
     activity: VoiceActivity = Energy()
-    judge: TurnJudge = MelodyJudge()
     try:
         activity = Silero(locate("silero-vad", models))
     except EngineError as error:
         why.append(str(error))
+    return Chosen(activity, _judge(models, head, why), tuple(why))
+
+
+def _judge(models: Path | None, head: Path, why: list[str]) -> TurnJudge:
     try:
-        judge = ModelJudge(locate("smart-turn", models))
+        model = SmartTurn(locate("smart-turn", models))
     except EngineError as error:
         why.append(str(error))
-    return Chosen(activity, judge, tuple(why))
+        return MelodyJudge()
+    try:
+        return HeadJudge(model, TurnHead.load(head))
+    except EngineError as error:
+        why.append(str(error))
+    return ModelJudge(model)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.errors import ModelError
 from engines.voice_activity.endpoint import COEFFICIENTS, MELODY_COEFFICIENTS, calibrated, observations
 from engines.voice_activity.features import RATE, melody
 from engines.voice_activity.smart_turn import SmartTurn
+from engines.voice_activity.turn_head import TurnHead
 
-__all__ = ["MelodyJudge", "ModelJudge", "TurnJudge"]
+__all__ = ["HeadJudge", "MelodyJudge", "ModelJudge", "TurnJudge"]
 
 
 class TurnJudge(Protocol):
@@ -24,17 +25,34 @@ class TurnJudge(Protocol):
         """0..1 for `audio` (16 kHz, ends now); speech ended before sample `silent_from` of it."""
 
 
-class ModelJudge:
-    """Smart Turn, calibrated together with the melody."""
+class HeadJudge:
+    """Our own head on the inner layers of Smart Turn."""
 
-    name = "smart-turn"
+    name = "turn-head"
 
-    def __init__(self, model: Path) -> None:
-        self._model = SmartTurn(model)
+    def __init__(self, model: SmartTurn, head: TurnHead) -> None:
+        """Raises ModelError when `model` is not the version that the head was trained on."""
+        if not model.deep:
+            raise ModelError("smart-turn: not the v3.2 that the turn head was trained on: run `visavis models fetch`")
+        self._model, self._head = model, head
 
     def complete(self, audio: NDArray[np.int16], silent_from: int, longest_pause_ms: float) -> float:
         """0..1; takes one encoder pass."""
-        return _complete(self._model.probability(audio), audio, silent_from, longest_pause_ms)
+        heard = self._model.hear(audio, silent_from)
+        return self._head.probability(heard.inner, _seen(heard.probability, audio, silent_from, longest_pause_ms))
+
+
+class ModelJudge:
+    """Smart Turn's own verdict, calibrated together with the melody."""
+
+    name = "smart-turn"
+
+    def __init__(self, model: SmartTurn) -> None:
+        self._model = model
+
+    def complete(self, audio: NDArray[np.int16], silent_from: int, longest_pause_ms: float) -> float:
+        """0..1; takes one encoder pass."""
+        return calibrated(_seen(self._model.probability(audio), audio, silent_from, longest_pause_ms), COEFFICIENTS)
 
 
 class MelodyJudge:
@@ -44,10 +62,9 @@ class MelodyJudge:
 
     def complete(self, audio: NDArray[np.int16], silent_from: int, longest_pause_ms: float) -> float:
         """0..1."""
-        return _complete(-1.0, audio, silent_from, longest_pause_ms)
+        return calibrated(_seen(-1.0, audio, silent_from, longest_pause_ms), MELODY_COEFFICIENTS)
 
 
-def _complete(raw: float, audio: NDArray[np.int16], silent_from: int, longest_pause_ms: float) -> float:
+def _seen(raw: float, audio: NDArray[np.int16], silent_from: int, longest_pause_ms: float) -> tuple[float, ...]:
     pause_ms = (len(audio) - silent_from) * 1000.0 / RATE
-    seen = observations(raw, melody(audio[:silent_from]), pause_ms, longest_pause_ms)
-    return calibrated(seen, MELODY_COEFFICIENTS if raw < 0.0 else COEFFICIENTS)
+    return observations(raw, melody(audio[:silent_from]), pause_ms, longest_pause_ms)

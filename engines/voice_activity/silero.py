@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ _CONTEXT = 64  # samples of the frame before, which the network wants in front
 _STATE = (2, 1, 128)
 
 
-def one_thread_session(model: Path) -> Any:
+def one_thread_session(model: Path, outputs: Sequence[str] = ()) -> Any:
     """An ONNX Runtime session that uses one thread and never spins: its cores are shared with the face and the recogniser.
 
-    Raises ModelError when the file cannot be loaded, EngineMissing without onnxruntime.
+    `outputs` are tensors inside the graph that the session shall give after its own. Raises ModelError when the file cannot be loaded or
+    has no such tensors, EngineMissing without onnxruntime.
     """
     try:
         import onnxruntime
@@ -32,10 +34,21 @@ def one_thread_session(model: Path) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        source = model.read_bytes() + b"".join(map(_output, outputs)) if outputs else str(model)
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001  ONNX Runtime's exceptions have no common base but Exception
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{model}: not a usable ONNX model ({line}): run `visavis models fetch`") from None
+
+
+def _output(name: str) -> bytes:
+    """Appended to a serialized model, this makes the tensor `name` an output: protobuf merges ModelProto{graph: {output: [name]}}."""
+
+    def field(number: int, value: bytes) -> bytes:
+        return bytes((number << 3 | 2, len(value))) + value
+
+    float_tensor = field(1, b"\x08\x01")
+    return field(7, field(12, field(1, name.encode()) + field(2, float_tensor)))
 
 
 class Silero:

@@ -3,6 +3,9 @@
 A recording is one turn. Every silence of at least 100 ms in it is a pause: the ones inside are holds, the one at its end is the end of
 the turn (the method of livekit/eot-bench). Where speech stops is read from the loudness of the whole recording, never from the product's
 own voice activity.
+
+Many recordings end a few hundredths of a second after the last word. What a judge hears after that is made noise, and it must not be told
+an end by it: in every pause of a recording, holds too, the recorded silence lasts as long as the one at its end, then the noise goes on.
 """
 
 from __future__ import annotations
@@ -18,20 +21,24 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from engines.voice_activity import Melody, melody
+from engines.voice_activity import Heard, Melody, melody
 
-__all__ = ["OFFSETS_MS", "Pause", "Recording", "Turn", "listen", "load", "recordings", "spans"]
+__all__ = ["OFFSETS_MS", "Ends", "Judge", "Pause", "Recording", "Turn", "listen", "load", "recordings", "spans"]
 
 RATE = 16_000
 OFFSETS_MS = (100, 200, 320, 480, 800)
 """How long a silence has lasted when the judge is asked, as the listener does it."""
 _BLOCK = RATE // 100
 _LEAD = RATE // 2  # sound before the onset that the judge hears too
-_TAIL_MS = 2000
+
+Judge = Callable[[NDArray[np.int16], int], Heard]
+"""(16 kHz sound that ends now, first silent sample of it) → what the turn model makes of it: SmartTurn.hear."""
+Ends = Callable[["Recording", NDArray[np.int16]], float]
+"""(recording, its sound from the onset up to a pause) → P(a sentence can end here | the words), or -1 where that is not known."""
 
 
 class Recording(msgspec.Struct, frozen=True):
-    """One file of one person speaking; `speaker` is the file's own name where the corpus does not tell."""
+    """One file of one person speaking; `speaker`: the file's name where the corpus does not tell, the sentence where there is but one."""
 
     corpus: str
     speaker: str
@@ -52,6 +59,8 @@ class Pause(msgspec.Struct, frozen=True):
     longest_ms: float  # longest pause of this turn before it
     raw: tuple[float, ...]  # the turn model's P(complete) at OFFSETS_MS, as far as the silence lasted
     melody: Melody
+    inner: tuple[NDArray[np.float32], ...] = ()  # and what its encoder heard, Heard.inner
+    ends: float = -1.0  # P(a sentence can end here | the words), -1: not known
 
     @property
     def ends_turn(self) -> bool:
@@ -83,7 +92,8 @@ def recordings(data: Path) -> Iterator[Recording]:
         if table.is_file():
             with table.open(newline="", encoding="utf-8") as lines:
                 for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE):
-                    speaker = row.get("speaker") or Path(row["file"]).stem
+                    # One reader, who read many sentences twice: both readings fit, or both score.
+                    speaker = row.get("speaker") or Path(row["file"]).stem.rpartition("_")[0]
                     yield Recording(corpus, speaker, speech / corpus / row["file"])
 
 
@@ -118,31 +128,42 @@ def spans(audio: NDArray[np.int16]) -> list[tuple[int, int]]:
     return [(start * _BLOCK, end * _BLOCK) for start, end in found]
 
 
-def listen(recording: Recording, judge: Callable[[NDArray[np.int16]], float], seed: int = 0) -> Turn | None:
+def listen(recording: Recording, judge: Judge, seed: int = 0, ends: Ends | None = None) -> Turn | None:
     """Play `recording` to `judge` as the listener would: at each pause, at OFFSETS_MS. None where no speech was found."""
     audio = load(recording.path)
     talk = spans(audio)
     if not talk or sum(end - start for start, end in talk) < RATE // 5:
         return None
-    audio = _with_room(audio, talk, np.random.default_rng([seed, zlib.crc32(recording.path.name.encode())]))
+    room = _room(audio, np.random.default_rng([seed, zlib.crc32(recording.path.name.encode())]))
+    recorded = len(audio) - talk[-1][1]
     onset, pauses, longest, speech = talk[0][0], [], 0.0, 0.0
     begin = max(0, onset - _LEAD)
     for index, (start, end) in enumerate(talk):
         speech += (end - start) * 1000 / RATE
         last = index == len(talk) - 1
         length = float("inf") if last else (talk[index + 1][0] - end) * 1000 / RATE
-        raw = [judge(audio[begin : end + ms * RATE // 1000]) for ms in OFFSETS_MS if ms <= length]
-        pauses.append(Pause((end - onset) * 1000 / RATE, length, speech, longest, tuple(raw), melody(audio[begin:end])))
+        heard = []
+        for silent in (ms * RATE // 1000 for ms in OFFSETS_MS if ms <= length):
+            real = min(silent, recorded)
+            heard.append(judge(np.concatenate((audio[begin : end + real], room[: silent - real])), end - begin))
+        pauses.append(
+            Pause(
+                (end - onset) * 1000 / RATE,
+                length,
+                speech,
+                longest,
+                tuple(look.probability for look in heard),
+                melody(audio[begin:end]),
+                tuple(look.inner for look in heard),
+                ends(recording, audio[onset:end]) if ends else -1.0,
+            )
+        )
         longest = max(longest, 0.0 if last else length)
     return Turn(recording.corpus, recording.speaker, recording.path.stem, recording.held_out, tuple(pauses))
 
 
-def _with_room(audio: NDArray[np.int16], talk: list[tuple[int, int]], rng: np.random.Generator) -> NDArray[np.int16]:
-    """`audio` with its own room going on after its end: noise as loud as its quietest tenth, so that the end is not a cut to nothing."""
-    missing = talk[-1][1] + _TAIL_MS * RATE // 1000 - len(audio)
-    if missing <= 0:
-        return audio
+def _room(audio: NDArray[np.int16], rng: np.random.Generator) -> NDArray[np.int16]:
+    """A second of noise as loud as the quietest twentieth of `audio`: a room that goes on, so that an end is not a cut to nothing."""
     blocks = audio[: len(audio) // _BLOCK * _BLOCK].reshape(-1, _BLOCK).astype(np.float32)
     floor = float(np.sqrt(np.percentile(np.square(blocks - blocks.mean()).mean(axis=1), 5)))
-    noise = np.clip(np.rint(rng.normal(0.0, max(floor, 0.5), missing)), -32768, 32767).astype(np.int16)
-    return np.concatenate((audio, noise))
+    return np.clip(np.rint(rng.normal(0.0, max(floor, 0.5), RATE)), -32768, 32767).astype(np.int16)

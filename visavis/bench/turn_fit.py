@@ -1,49 +1,179 @@
-"""Fits the constants of engines/voice_activity/endpoint.py on the speakers that the benchmark does not score: run it, paste what it says.
+"""Fits the end of turn on the speakers that the benchmark does not score: writes the turn head's weights, prints the constants to paste.
 
-python -m visavis.bench.turn_fit DATA
+python -m visavis.bench.turn_fit DATA [recordings of each corpus, default 560]
+
+About ten minutes of one core, nearly all of it the turn model's. Width and ridge of the head are chosen by cross-validation over speakers,
+and the wait is fitted to the judgements that each speaker got from a head trained without them.
 """
 
 from __future__ import annotations
 
 import itertools
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.voice_activity import calibrated, observations
+from engines.voice_activity import INNER, TurnHead, tamed
 from engines.voice_activity.endpoint import PATIENCE
-from visavis.bench.turn_data import OFFSETS_MS, Pause, Turn
-from visavis.bench.turns import Wait, collect, score
+from visavis.bench.turn_data import Pause, Turn
+from visavis.bench.turns import Probability, Wait, collect, score, seen
 
-__all__ = ["fit", "fit_wait", "main"]
+__all__ = ["Looks", "choose", "fit", "fit_ends", "fit_head", "fit_wait", "looks", "main", "out_of_fold"]
 
-FALSE_CUTOFFS = 0.05
+FALSE_CUTOFFS = 0.03
+FOLDS = 4
+GRID = ((48, 30.0), (96, 30.0), (96, 100.0), (160, 100.0))
+"""(components of each inner layer, ridge) to choose from."""
+_LAYERS = np.split(np.arange(INNER), 3)
 Knobs = tuple[float, float, float]
+Floats = NDArray[np.float64]
 
 
-def fit(turns: Sequence[Turn], *, model: bool = True, ridge: float = 1.0) -> NDArray[np.float64]:
-    """Logistic regression of "the turn is over" on `observations` (without the turn model: its weight stays 0), by Newton's method.
+class Looks(NamedTuple):
+    """Every look at every pause: what was heard, whether the turn was over, how much it weighs."""
 
-    Every corpus weighs the same, so that the largest does not decide what an end sounds like.
-    """
-    seen, ends, weights = [], [], []
+    pauses: list[tuple[Pause, int]]  # with the look's index
+    inner: Floats  # (n, INNER); (n, 0) for turns without
+    seen: Floats  # (n, observations)
+    over: Floats  # (n,) 0 or 1
+    weight: Floats  # (n,) every corpus weighs the same, so that the largest does not decide what an end sounds like
+    fold: NDArray[np.int64]  # (n,) by speaker
+
+
+def looks(turns: Sequence[Turn], *, model: bool = True) -> Looks:
+    """All looks of `turns`; without `model` as if there were no turn model."""
     sizes = Counter(turn.corpus for turn in turns)
-    for turn in turns:
-        for pause in turn.pauses:
-            for offset, raw in zip(OFFSETS_MS, pause.raw, strict=False):
-                seen.append(observations(raw if model else -1.0, pause.melody, offset, pause.longest_ms))
-                ends.append(float(pause.ends_turn))
-                weights.append(len(turns) / len(sizes) / sizes[turn.corpus])
-    x, y, weight = np.array(seen), np.array(ends), np.array(weights)
+    each = [(turn, pause, index) for turn in turns for pause in turn.pauses for index in range(len(pause.raw))]
+    return Looks(
+        [(pause, index) for _, pause, index in each],
+        np.array([tamed(pause.inner[index]) if pause.inner else () for _, pause, index in each], np.float64),
+        np.array([seen(pause if model else _deaf(pause), index) for _, pause, index in each]),
+        np.array([float(pause.ends_turn) for _, pause, _ in each]),
+        np.array([len(turns) / len(sizes) / sizes[turn.corpus] for turn, _, _ in each]),
+        np.array([zlib.crc32(f"fold/{turn.corpus}/{turn.speaker}".encode()) % FOLDS for turn, _, _ in each]),
+    )
+
+
+def fit(turns: Sequence[Turn], *, model: bool = True, ridge: float = 1.0) -> Floats:
+    """Logistic regression of "the turn is over" on `observations` (without the turn model: its weight stays 0)."""
+    found = looks(turns, model=model)
+    return _logistic(found.seen, found.over, found.weight, ridge)
+
+
+def fit_head(found: Looks, components: int, ridge: float) -> TurnHead:
+    """Logistic regression on the `components` strongest directions of each inner layer and on the observations, folded to a line."""
+    columns, back = [], []
+    for layer in _LAYERS:
+        centred = found.inner[:, layer] - found.inner[:, layer].mean(axis=0)
+        power, directions = np.linalg.eigh(centred.T @ centred / len(centred))
+        power, directions = power[::-1][:components], directions[:, ::-1][:, :components]
+        back.append(directions / np.sqrt(power + 1e-3 * power[0]))
+        columns.append(centred @ back[-1])
+    told = found.seen[:, 1:]
+    spread = told.std(axis=0) + 1e-9
+    x = np.hstack([np.ones((len(told), 1)), *columns, (told - told.mean(axis=0)) / spread])
+    constant, *rest = _logistic(x, found.over, found.weight, ridge)
+    parts = np.split(np.array(rest), np.cumsum([part.shape[1] for part in columns]))
+    inner = np.concatenate([directions @ part for directions, part in zip(back, parts[:3], strict=True)])
+    plain = parts[3] / spread
+    constant -= float(found.inner.mean(axis=0) @ inner + told.mean(axis=0) @ plain)
+    return TurnHead(inner, np.array([constant, *plain]))
+
+
+def out_of_fold(found: Looks, components: int, ridge: float) -> Floats:
+    """P(complete) of each look by a head that was fitted without its speaker."""
+    judged = np.zeros(len(found.over))
+    for fold in range(FOLDS):
+        chosen = found.fold != fold
+        rest = Looks([], found.inner[chosen], found.seen[chosen], found.over[chosen], found.weight[chosen], found.fold[chosen])
+        head = fit_head(rest, components, ridge)
+        for index in np.flatnonzero(~chosen):
+            judged[index] = head.probability(found.inner[index].astype(np.float32), list(found.seen[index]))
+    return judged
+
+
+def choose(found: Looks) -> tuple[tuple[int, float], Floats, float]:
+    """The (components, ridge) of GRID with the least out-of-fold log loss, its judgements, and that loss."""
+    tried = []
+    for knobs in GRID:
+        judged = out_of_fold(found, *knobs)
+        hit = np.clip(np.where(found.over > 0.5, judged, 1.0 - judged), 1e-6, 1.0)
+        tried.append((float(np.average(-np.log(hit), weights=found.weight)), knobs, judged))
+    loss, knobs, judged = min(tried, key=lambda entry: entry[0])
+    return knobs, judged, loss
+
+
+def fit_ends(turns: Sequence[Turn], probability: Probability, ridge: float = 1.0) -> tuple[float, float]:
+    """`endpoint.ENDS`: weight of the words' log odds and the log odds that say nothing, beside the judgement that `probability` gives.
+
+    Only pauses whose words are known count. Raises ValueError where there are none.
+    """
+    sizes = Counter(turn.corpus for turn in turns)
+    rows = [
+        (_log_odds(pause.ends), _log_odds(probability(pause, index)), float(pause.ends_turn), 1.0 / sizes[turn.corpus])
+        for turn in turns
+        for pause in turn.pauses
+        for index in range(len(pause.raw))
+        if pause.ends >= 0.0
+    ]
+    if not rows:
+        raise ValueError("no pause whose words are known")
+    words, sound, over, weight = np.array(rows).T
+    constant, slope = _logistic(np.stack((np.ones(len(words)), words), axis=1), over, weight * len(rows) / weight.sum(), ridge, sound)
+    return float(slope), float(-constant / slope) if abs(slope) > 1e-6 else 0.0
+
+
+def fit_wait(turns: Sequence[Turn], probability: Probability) -> tuple[Knobs, dict[str, float]]:
+    """(fastest ms, slowest ms, steepness) that keep to FALSE_CUTOFFS with the least mean delay, and how they do on `turns`.
+
+    Of those within 5 ms of the best, the one with the longest wait for the unfinished: hesitation is rarer in recordings than at a counter.
+    """
+
+    def wait(low_ms: float, high_ms: float, steep: float) -> Wait:
+        return lambda pause, p: low_ms + (high_ms - low_ms) * (1.0 - p) ** steep + PATIENCE * min(pause.longest_ms, 1500.0)
+
+    grid = itertools.product((190, 210, 230, 250, 280), (800, 1000, 1200, 1500, 1800), (0.5, 0.7, 1.0, 1.3, 2.0))
+    tried = [(knobs, score(turns, probability, wait(*knobs))) for knobs in grid]
+    allowed = [entry for entry in tried if entry[1]["false_cutoffs"] <= FALSE_CUTOFFS] or tried
+    best_ms = min(entry[1]["mean_delay_ms"] for entry in allowed)
+    return max((entry for entry in allowed if entry[1]["mean_delay_ms"] <= best_ms + 5.0), key=lambda entry: entry[0][1])
+
+
+def main(data: Path, limit: int = 560) -> None:
+    """Write the head, print the constants."""
+    turns = collect(data, limit=limit, held_out=False)
+    for name, model in (("COEFFICIENTS", True), ("MELODY_COEFFICIENTS", False)):
+        print(name, "=", tuple(round(float(value), 3) for value in fit(turns, model=model)))
+    found = looks(turns)
+    knobs, judged, loss = choose(found)
+    print(f"head: {len(turns)} recordings, {len(judged)} looks; {knobs[0]} components, ridge {knobs[1]:g}: log loss {loss:.4f}")
+    fit_head(found, *knobs).save()
+    by_look = {(id(pause), index): float(p) for (pause, index), p in zip(found.pauses, judged, strict=True)}
+    print("wait:", *fit_wait(turns, lambda pause, index: by_look[id(pause), index]))
+
+
+def _deaf(pause: Pause) -> Pause:
+    return Pause(pause.start_ms, pause.length_ms, pause.speech_ms, pause.longest_ms, (-1.0,) * len(pause.raw), pause.melody)
+
+
+def _log_odds(probability: float) -> float:
+    certain = min(max(probability, 0.002), 0.998)
+    return float(np.log(certain / (1.0 - certain)))
+
+
+def _logistic(x: Floats, y: Floats, weight: Floats, ridge: float, given: Floats | float = 0.0) -> Floats:
+    """Weights of the columns of `x`, the constant first, on top of the log odds `given`, by Newton's method."""
     penalty = np.full(x.shape[1], ridge)
     penalty[0] = 1e-6
     found = np.zeros(x.shape[1])
     for _ in range(50):
-        p = 1.0 / (1.0 + np.exp(-x @ found))
+        p = 1.0 / (1.0 + np.exp(-np.clip(x @ found + given, -30.0, 30.0)))
         slope = x.T @ (weight * (p - y)) + penalty * found
         curvature = (x * (weight * p * (1.0 - p))[:, None]).T @ x + np.diag(penalty)
         step = np.linalg.solve(curvature, slope)
@@ -53,34 +183,5 @@ def fit(turns: Sequence[Turn], *, model: bool = True, ridge: float = 1.0) -> NDA
     return found
 
 
-def fit_wait(turns: Sequence[Turn], coefficients: Sequence[float], *, model: bool = True) -> tuple[Knobs, dict[str, float]]:
-    """(fastest ms, slowest ms, steepness) that keep to FALSE_CUTOFFS with the least mean delay, and how they do on `turns`.
-
-    Of those within 5 ms of the best, the one with the longest wait for the unfinished: hesitation is rarer in recordings than at a counter.
-    """
-
-    def probability(pause: Pause, index: int) -> float:
-        raw = pause.raw[index] if model else -1.0
-        return calibrated(observations(raw, pause.melody, OFFSETS_MS[index], pause.longest_ms), coefficients)
-
-    def wait(low_ms: float, high_ms: float, steep: float) -> Wait:
-        return lambda pause, p: low_ms + (high_ms - low_ms) * (1.0 - p) ** steep + PATIENCE * min(pause.longest_ms, 1500.0)
-
-    grid = itertools.product((190, 220, 240, 280), (600, 800, 1000, 1200, 1500, 1800), (0.5, 0.7, 1.0, 1.3, 2.0))
-    tried = [(knobs, score(turns, probability, wait(*knobs))) for knobs in grid]
-    allowed = [entry for entry in tried if entry[1]["false_cutoffs"] <= FALSE_CUTOFFS] or tried
-    best_ms = min(entry[1]["mean_delay_ms"] for entry in allowed)
-    return max((entry for entry in allowed if entry[1]["mean_delay_ms"] <= best_ms + 5.0), key=lambda entry: entry[0][1])
-
-
-def main(data: Path) -> None:
-    """Print the constants."""
-    turns = collect(data, limit=300, held_out=False)
-    for name, model in (("COEFFICIENTS", True), ("MELODY_COEFFICIENTS", False)):
-        coefficients = fit(turns, model=model)
-        print(name, "=", tuple(round(float(value), 3) for value in coefficients))
-        print("  wait:", *fit_wait(turns, list(coefficients), model=model))
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:3]))

@@ -5,8 +5,10 @@ policy says after how much silence it would take the turn; taken before a hold i
 
 - `vad`: a fixed wait;
 - `smart_turn`: the turn model alone with threshold, action delay and timeout;
-- `ours`: the calibrated probability of engines.voice_activity, with the family of waits that `endpoint_wait_ms` is one of;
-- `shipped`: `endpoint_wait_ms` as the kiosk uses it (one point).
+- `calibrated`: the turn model with the melody, which serves without our own head;
+- `ours`: our head on the turn model's inner layers (and the words, where `ends` tells), with the family of waits that `endpoint_wait_ms`
+  is one of;
+- `shipped`: `endpoint_wait_ms` and `turn.min_wait_ms` as the kiosk uses them (one point); `by_min_wait`: other settings of the latter.
 
 Delays count from the end of speech in the recording, the listener's own lag and the judge's time included. Every corpus has the same
 weight. Only speakers that the fit did not see are scored. Read sentences are easier to end than talk: compare rows, not with elsewhere.
@@ -25,13 +27,16 @@ from typing import Any
 import numpy as np
 
 from engines.models import locate
-from engines.voice_activity import COEFFICIENTS, SmartTurn, calibrated, endpoint_wait_ms, observations
-from visavis.bench.turn_data import OFFSETS_MS, Pause, Turn, listen, recordings
+from engines.voice_activity import COEFFICIENTS, SmartTurn, TurnHead, calibrated, conclude, endpoint_wait_ms, observations
+from runtime.config import TurnTaking
+from visavis.bench.turn_data import OFFSETS_MS, Ends, Pause, Turn, listen, recordings
 
-__all__ = ["LAG_MS", "Wait", "collect", "run", "score", "taken_ms"]
+__all__ = ["LAG_MS", "Probability", "Wait", "by_head", "collect", "run", "score", "seen", "taken_ms"]
 
 LAG_MS = 90.0
 """From the silence that a judge is asked about to its verdict: the listener notices on 32 ms frames, the turn model takes its time."""
+
+MIN_WAITS_MS = (190, 220, 250, 280, 310, 340, 375, 420)
 
 Wait = Callable[[Pause, float], float]
 """(pause, newest probability) → ms of silence after which the turn is taken."""
@@ -39,8 +44,8 @@ Probability = Callable[[Pause, int], float]
 """(pause, index into OFFSETS_MS) → P(complete)."""
 
 
-def collect(data: Path, seed: int = 0, limit: int = 150, *, held_out: bool = True) -> list[Turn]:
-    """Up to `limit` recordings of each corpus under `data`, of the speakers that score (or fit), heard by the turn model.
+def collect(data: Path, seed: int = 0, limit: int = 150, *, held_out: bool = True, ends: Ends | None = None) -> list[Turn]:
+    """Up to `limit` recordings of each corpus under `data`, of the speakers that score (or fit), heard by the turn model (and by `ends`).
 
     Raises ModelError when the turn model is not in the store, OSError or soundfile's error for a broken recording.
     """
@@ -52,7 +57,7 @@ def collect(data: Path, seed: int = 0, limit: int = 150, *, held_out: bool = Tru
     turns = []
     for corpus, found in sorted(by_corpus.items()):
         random.Random(f"{seed}/{corpus}").shuffle(found)
-        turns += [turn for recording in found[:limit] if (turn := listen(recording, judge.probability, seed))]
+        turns += [turn for recording in found[:limit] if (turn := listen(recording, judge.hear, seed, ends))]
     return turns
 
 
@@ -92,16 +97,35 @@ def _raw(pause: Pause, index: int) -> float:
     return pause.raw[index]
 
 
-def _ours(pause: Pause, index: int) -> float:
-    return calibrated(observations(pause.raw[index], pause.melody, OFFSETS_MS[index], pause.longest_ms), COEFFICIENTS)
+def seen(pause: Pause, index: int) -> tuple[float, ...]:
+    """`observations` of `pause` at its look `index`."""
+    return observations(pause.raw[index], pause.melody, OFFSETS_MS[index], pause.longest_ms)
 
 
-def shipped(pause: Pause, complete: float) -> float:
-    """The kiosk's own wait."""
-    return endpoint_wait_ms(complete, pause.speech_ms, pause.longest_ms)
+def _calibrated(pause: Pause, index: int) -> float:
+    return calibrated(seen(pause, index), COEFFICIENTS)
 
 
-def policies() -> dict[str, tuple[Probability, list[Wait]]]:
+def by_head(head: TurnHead) -> Probability:
+    """The judgement of `head`, with what the words say where that is known; each look is judged once, however many policies ask."""
+    judged: dict[tuple[int, int], tuple[Pause, float]] = {}
+
+    def probability(pause: Pause, index: int) -> float:
+        key = id(pause), index
+        if key not in judged:  # the pause is kept with it, so that its id stays its own
+            judged[key] = pause, conclude(head.probability(pause.inner[index], seen(pause, index)), pause.ends).complete
+        return judged[key][1]
+
+    return probability
+
+
+def shipped(min_wait_ms: float) -> Wait:
+    """The kiosk's own wait with that `turn.min_wait_ms`."""
+    most_ms = TurnTaking().max_wait_ms
+    return lambda pause, complete: min(max(endpoint_wait_ms(complete, pause.speech_ms, pause.longest_ms), min_wait_ms), most_ms)
+
+
+def policies(ours: Probability) -> dict[str, tuple[Probability, list[Wait]]]:
     """What is swept, by name."""
 
     def fixed(wait_ms: float) -> Wait:
@@ -122,7 +146,8 @@ def policies() -> dict[str, tuple[Probability, list[Wait]]]:
     return {
         "vad": (_raw, [fixed(wait) for wait in range(190, 2000, 20)]),
         "smart_turn": (_raw, [gated(*knobs) for knobs in itertools.product(thresholds, actions, timeouts) if knobs[1] < knobs[2]]),
-        "ours": (_ours, [graded(*knobs) for knobs in itertools.product(lows, highs, steeps)]),
+        "calibrated": (_calibrated, [graded(*knobs) for knobs in itertools.product(lows, highs, steeps)]),
+        "ours": (ours, [graded(*knobs) for knobs in itertools.product(lows, highs, steeps)]),
     }
 
 
@@ -149,23 +174,35 @@ def operating_points(points: Sequence[dict[str, float]]) -> dict[str, Any]:
     }
 
 
-def run(data: Path, json_file: Path | None = None, seed: int = 0, limit: int = 150) -> dict[str, Any]:
-    """Measure; the figures of `ours` also stand at the top. Raises ModelError without the turn model, ValueError without recordings."""
-    turns = collect(data, seed, limit)
+def run(data: Path, json_file: Path | None = None, seed: int = 0, limit: int = 150, ends: Ends | None = None) -> dict[str, Any]:
+    """Measure; the figures of `ours` also stand at the top.
+
+    Raises ModelError without the turn model or its head, ValueError without recordings.
+    """
+    ours = by_head(TurnHead.load())
+    turns = collect(data, seed, limit, ends=ends)
     if not turns:
         raise ValueError(f"{data}: no recordings of people under speech/")
     report: dict[str, Any] = {
         "turns": len(turns),
         "holds": sum(len(turn.pauses) - 1 for turn in turns),
+        "words_known": sum(pause.ends >= 0.0 for turn in turns for pause in turn.pauses),
         "seed": seed,
         "per_corpus": {},
     }
-    for name, (probability, waits) in policies().items():
+    swept = policies(ours)
+    for name, (probability, waits) in swept.items():
         report[name] = operating_points([score(turns, probability, wait) for wait in waits])
-    report["shipped"] = score(turns, _ours, shipped)
+    kiosk = shipped(TurnTaking().min_wait_ms)
+    report["shipped"] = {"min_wait_ms": TurnTaking().min_wait_ms, **score(turns, ours, kiosk)}
+    report["by_min_wait"] = {str(least): score(turns, ours, shipped(least)) for least in MIN_WAITS_MS}
     for corpus in sorted({turn.corpus for turn in turns}):
         of_corpus = [turn for turn in turns if turn.corpus == corpus]
-        report["per_corpus"][corpus] = {"turns": len(of_corpus), **score(of_corpus, _ours, shipped)}
+        at_300ms = {
+            name: operating_points([score(of_corpus, probability, wait) for wait in waits])["false_cutoffs_at_300ms"]
+            for name, (probability, waits) in swept.items()
+        }
+        report["per_corpus"][corpus] = {"turns": len(of_corpus), **score(of_corpus, ours, kiosk), "false_cutoffs_at_300ms": at_300ms}
     report |= report["ours"]
     if json_file:
         json_file.write_text(json.dumps(report, indent=1), encoding="utf-8")

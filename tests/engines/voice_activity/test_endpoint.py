@@ -1,11 +1,12 @@
-"""The wait at the end of a turn."""
+"""The judgement and the wait at the end of a turn."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.voice_activity import COEFFICIENTS, MELODY_COEFFICIENTS, Melody, calibrated, endpoint_wait_ms, observations
+from engines.voice_activity import COEFFICIENTS, MELODY_COEFFICIENTS, Melody, calibrated, conclude, endpoint_wait_ms, observations
 
 FLAT = Melody(0.0, 0.0, 5.0, 150.0)
 times = st.floats(0, 20_000)
@@ -43,3 +44,26 @@ def test_the_model_and_the_silence_raise_it():
     base = calibrated(observations(0.5, FLAT, 100, 0), COEFFICIENTS)
     assert calibrated(observations(0.95, FLAT, 100, 0), COEFFICIENTS) > base
     assert calibrated(observations(0.5, FLAT, 800, 0), COEFFICIENTS) > base
+
+
+@given(st.floats(0.002, 0.998), st.floats(0, 1))
+def test_unknown_words_say_nothing(turn, confidence):
+    """Words that the pack does not know, and words that nobody trusts, leave the judgement of the sound as it is."""
+    assert conclude(turn, -1.0, confidence).complete == pytest.approx(turn)
+    assert conclude(turn, 0.9, 0.0).complete == pytest.approx(turn)
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_words_that_cannot_end_hold_back(turn, one, other, confidence):
+    """The likelier a sentence ends with these words, the likelier the turn is over; more confidence pulls further the same way."""
+    low, high = sorted((one, other))
+    assert 0.0 <= conclude(turn, low, confidence).complete <= conclude(turn, high, confidence).complete <= 1.0
+    assert conclude(turn, 0.01, 1.0).complete <= conclude(turn, 0.01, confidence).complete
+
+
+def test_the_labels():
+    """Sure is finished, unsure is not; who asked for time is given it however finished it sounded."""
+    assert conclude(0.9).label == "finished"
+    assert conclude(0.1).label == "unfinished"
+    assert conclude(0.6, 0.01).label == "unfinished"
+    assert conclude(0.99, 0.99, asked_for_time=True) == (0.0, "wait")

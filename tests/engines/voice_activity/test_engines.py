@@ -10,7 +10,20 @@ import soundfile
 
 from engines.errors import ModelError
 from engines.models import locate
-from engines.voice_activity import Energy, Hearing, Kind, MelodyJudge, ModelJudge, Silero, SmartTurn, block_levels, select
+from engines.voice_activity import (
+    INNER,
+    Energy,
+    HeadJudge,
+    Hearing,
+    Kind,
+    MelodyJudge,
+    ModelJudge,
+    Silero,
+    SmartTurn,
+    TurnHead,
+    block_levels,
+    select,
+)
 
 FRAME = 512
 
@@ -66,8 +79,9 @@ def test_smart_turn_tells_a_whole_order_from_half(orders):
 
 
 def test_the_judges_say_so_too(orders):
-    """With the model and with the melody alone, a whole order is on average judged more complete than a cut one."""
-    for judge in (ModelJudge(model("smart-turn")), MelodyJudge()):
+    """With our head, with the model and with the melody alone, a whole order is on average judged more complete than a cut one."""
+    turn = SmartTurn(model("smart-turn"))
+    for judge in (HeadJudge(turn, TurnHead.load()), ModelJudge(turn), MelodyJudge()):
         whole = [judge.complete(audio[: end + 1600], end, 0.0) for audio, _, end in orders]
         cut = [judge.complete(audio[: middle + 1600], middle, 0.0) for audio, middle, _ in orders]
         assert np.mean(whole) > np.mean(cut)
@@ -98,6 +112,70 @@ def test_without_files_the_rest_serves(tmp_path):
     assert (chosen.activity.name, chosen.judge.name) == ("energy", "melody")
     assert len(chosen.why) == 2
     assert all("visavis models fetch" in line and "\n" not in line for line in chosen.why)
+
+
+def test_our_head_serves_where_the_model_is():
+    """With the models in the store, our own head judges."""
+    model("silero-vad")
+    model("smart-turn")
+    chosen = select()
+    assert (chosen.activity.name, chosen.judge.name, chosen.why) == ("silero", "turn-head", ())
+
+
+def _missing(path):
+    path.unlink()
+
+
+def _text(path):
+    path.write_bytes(b"not an archive")
+
+
+def _short(path):
+    np.savez(path, inner=np.zeros(7), seen=np.zeros(7))
+
+
+def _holes(path):
+    np.savez(path, inner=np.full(INNER, np.nan), seen=np.zeros(7))
+
+
+def _other(path):
+    np.savez(path, weights=np.zeros(7))
+
+
+@pytest.mark.parametrize("broken", [_missing, _text, _short, _holes, _other])
+def test_a_broken_head_leaves_the_model_to_judge(broken, tmp_path):
+    """Without usable weights the turn model's own verdict serves, and one line says which file is to blame."""
+    model("smart-turn")
+    path = tmp_path / "head.npz"
+    TurnHead.load().save(path)
+    broken(path)
+    chosen = select(head=path)
+    assert chosen.judge.name == "smart-turn"
+    (line,) = [line for line in chosen.why if str(path) in line]
+    assert "turn head" in line
+    assert "\n" not in line
+
+
+def test_another_version_of_the_model_judges_without_our_head(tmp_path):
+    """A Smart Turn whose inner layers have other names still judges; its `hear` has no inner layers, and the head refuses it."""
+    path = tmp_path / "renamed.onnx"
+    path.write_bytes(model("smart-turn").read_bytes().replace(b"add_390", b"add_39x"))
+    turn = SmartTurn(path)
+    assert not turn.deep
+    assert turn.hear(np.zeros(16_000, np.int16), 8000).inner.shape == (0,)
+    with pytest.raises(ModelError, match=r"v3\.2"):
+        HeadJudge(turn, TurnHead.load())
+
+
+def test_a_look_gives_the_probability_and_the_inner_layers(orders):
+    """The inner layers come from the same pass as the published probability, and depend on where the silence began."""
+    turn = SmartTurn(model("smart-turn"))
+    audio, _, end = orders[0]
+    one, other = turn.hear(audio[: end + 3200], end), turn.hear(audio[: end + 3200], end - 3200)
+    assert one.probability == other.probability == turn.probability(audio[: end + 3200])
+    assert one.inner.shape == (INNER,)
+    assert np.isfinite(one.inner).all()
+    assert not np.array_equal(one.inner, other.inner)
 
 
 def test_energy_follows_the_room():
