@@ -17,24 +17,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import EngineError, EngineMissing
-from engines.recognition import RATE
+from engines.recognition import RATE, Recogniser, SpeechDomain
+from engines.recognition.ears import EarsRecogniser
 from engines.recognition.training.corpora import SPEECH, Clip, clips, words_of
 from visavis.bench.hearing import load, pcm_of
 
-__all__ = ["TALKERS", "Talk", "errors", "general_sphinx", "run"]
+__all__ = ["TALKERS", "Setting", "errors", "general_sphinx", "general_talk", "heard_by", "run"]
 
 Transcribe = Callable[[NDArray[np.int16]], str]
 """A whole recording, 16 kHz, to text."""
 
 
-class Talk(NamedTuple):
+class Setting(NamedTuple):
     """What an engine may need to be made ready for connected talk: the data folder, and weights instead of the shipped ones."""
 
     data: Path
     weights: Path | None = None
 
 
-def general_sphinx(_talk: Talk) -> Transcribe:
+def general_sphinx(_setting: Setting) -> Transcribe:
     """The baseline: general language model, whole dictionary. Raises EngineMissing."""
     try:
         from pocketsphinx import Decoder
@@ -52,7 +53,27 @@ def general_sphinx(_talk: Talk) -> Transcribe:
     return transcribe
 
 
-TALKERS: dict[str, Callable[[Talk], Transcribe]] = {"pocketsphinx": general_sphinx}
+def heard_by(recogniser: Recogniser, domain: SpeechDomain) -> Transcribe:
+    """One of our recognisers, prepared for `domain`. Raises EngineError."""
+    recogniser.prepare(domain)
+
+    def transcribe(pcm: NDArray[np.int16]) -> str:
+        recogniser.begin()
+        recogniser.feed(pcm)
+        return recogniser.finish().text
+
+    return transcribe
+
+
+def general_talk(data: Path) -> SpeechDomain:
+    """Connected talk: the sentences that the ears were trained with. Raises OSError."""
+    return SpeechDomain(tuple(" ".join(words_of(clip.text)) for clip in clips(data, "train")))
+
+
+TALKERS: dict[str, Callable[[Setting], Transcribe]] = {
+    "ears": lambda setting: heard_by(EarsRecogniser(weights=setting.weights), general_talk(setting.data)),
+    "pocketsphinx": general_sphinx,
+}
 """Engines that hear connected talk, best first; each raises EngineError where it does not work."""
 
 
@@ -73,7 +94,7 @@ def run(*, data: Path, engine: str = "all", weights: Path | None = None, seed: i
     skipped: dict[str, str] = {}
     for name in TALKERS if engine == "all" else (engine,):
         try:
-            transcribe = TALKERS[name](Talk(data, weights))
+            transcribe = TALKERS[name](Setting(data, weights))
         except EngineError as error:
             skipped[name] = str(error)
             continue
