@@ -37,12 +37,12 @@ class OverlapRules:
     stop_ms: float = 240.0  # voiced time that makes a stop word believable
     words_ms: float = 300.0  # … two words
     word_ms: float = 420.0  # … one long word
-    sustained_ms: float = 550.0  # voiced time that needs no words
-    sure: float = 0.7  # words so confident need less time …
-    sure_words_ms: float = 240.0
-    sure_word_ms: float = 320.0
+    sustained_ms: float = 500.0  # voiced time that needs no words
+    longest_word_ms: float = 600.0  # of a backchannel: "okay" fills no more
+    sure: float = 0.85  # words so confident need less time, and no lasting voice …
+    sure_words_ms: float = 240.0  # … if they are two
     doubtful: float = 0.3  # … and under this they count as none
-    fading_db: float = 15.0  # a voice so much under its own peak may be over: a short word, unless it comes back
+    fading_db: float = 12.0  # a voice so much under its own peak may be over: a short word, unless it comes back
     distant_db: float = 10.5  # a voice so much softer than the visitor's was is another's, or the avatar's own
     grunts: frozenset[str] = field(default=GRUNTS)
 
@@ -78,24 +78,23 @@ def judge_overlap(
     content = [word for word in words if word not in allowed] if any(word not in allowed for word in foreign) else []
     lasting = voiced_ms if fallen_db < rules.fading_db else 0.0
     stop = any(word in rules.stop_words for word in foreign) and voiced_ms >= rules.stop_ms
-    if softer_db > rules.distant_db:
-        return Overlap.INTERRUPTION if stop and confidence >= rules.sure else Overlap.DISTANT
+    if softer_db > rules.distant_db:  # whatever the words: from so far even a sure "enough" is a guess
+        return Overlap.DISTANT
     if stop or (content and (_believable(rules, content, voiced_ms, lasting, confidence) or (ended and question_open))):
         return Overlap.INTERRUPTION
-    if words and not content:
-        if not foreign:
-            return Overlap.ECHO
-        return Overlap.BACKCHANNEL if ended or voiced_ms < rules.sustained_ms else Overlap.UNSURE
-    if not words and not ended and lasting >= rules.sustained_ms:
+    if words and not foreign and (len(words) > 1 or len(words[0]) >= rules.long_word):
+        return Overlap.ECHO
+    # Where there are too few words for the time, something else was said.
+    if not content and not ended and lasting >= max(rules.sustained_ms, rules.longest_word_ms * len(words)):
         return Overlap.INTERRUPTION
-    return Overlap.BACKCHANNEL if ended else Overlap.UNSURE
+    return Overlap.BACKCHANNEL if ended or (words and not content) else Overlap.UNSURE
 
 
 def _believable(rules: OverlapRules, content: list[str], voiced_ms: float, lasting_ms: float, confidence: float) -> bool:
     """Whether the words are enough, or sound has lasted long enough with them."""
     if lasting_ms >= rules.sustained_ms:
         return True
-    long = any(len(word) >= rules.long_word for word in content)
-    if confidence >= rules.sure:
-        return voiced_ms >= (rules.sure_words_ms if len(content) >= 2 else rules.sure_word_ms if long else rules.sustained_ms)
-    return (len(content) >= 2 and lasting_ms >= rules.words_ms) or (long and lasting_ms >= rules.word_ms)
+    if len(content) >= 2 and (lasting_ms >= rules.words_ms or (confidence >= rules.sure and voiced_ms >= rules.sure_words_ms)):
+        return True
+    # A lone word is as often what a recogniser makes of "oh" or "good", however sure it is.
+    return any(len(word) >= rules.long_word for word in content) and lasting_ms >= rules.word_ms
