@@ -20,7 +20,7 @@ COEFFICIENTS: tuple[float, ...] = (-1.087, 0.475, 0.17, 1.021, 0.212, 1.196, -0.
 MELODY_COEFFICIENTS: tuple[float, ...] = (-0.261, 0.0, 0.321, 0.958, 0.046, 1.512, -0.628)
 """The same without the turn model, whose weight is 0."""
 
-FASTEST_MS, SLOWEST_MS, STEEPNESS = 190.0, 1500.0, 1.0
+FASTEST_MS, SLOWEST_MS, STEEPNESS = 190.0, 1800.0, 1.1
 PATIENCE = 0.05
 """Wait added for each ms of the longest pause so far: chosen, not fitted, as few people in the recordings pause twice."""
 

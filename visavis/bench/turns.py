@@ -8,7 +8,8 @@ policy says after how much silence it would take the turn; taken before a hold i
 - `calibrated`: the turn model with the melody, which serves without our own head;
 - `ours`: our head on the turn model's inner layers (and the words, where `ends` tells), with the family of waits that `endpoint_wait_ms`
   is one of;
-- `shipped`: `endpoint_wait_ms` and `turn.min_wait_ms` as the kiosk uses them (one point); `by_min_wait`: other settings of the latter.
+- `shipped`: `endpoint_wait_ms` and `turn.min_wait_ms` as the kiosk uses them (one point); `by_min_wait`: other settings of the
+  latter; `shipped_without_head`: what is left of it where the head's weights are missing.
 
 Delays count from the end of speech in the recording, the listener's own lag and the judge's time included. Every corpus has the same
 weight. Only speakers that the fit did not see are scored. Read sentences are easier to end than talk: compare rows, not with elsewhere.
@@ -195,6 +196,7 @@ def run(data: Path, json_file: Path | None = None, seed: int = 0, limit: int = 1
         report[name] = operating_points([score(turns, probability, wait) for wait in waits])
     kiosk = shipped(TurnTaking().min_wait_ms)
     report["shipped"] = {"min_wait_ms": TurnTaking().min_wait_ms, **score(turns, ours, kiosk)}
+    report["shipped_without_head"] = score(turns, _calibrated, kiosk)
     report["by_min_wait"] = {str(least): score(turns, ours, shipped(least)) for least in MIN_WAITS_MS}
     for corpus in sorted({turn.corpus for turn in turns}):
         of_corpus = [turn for turn in turns if turn.corpus == corpus]
