@@ -41,7 +41,7 @@ class OverlapRules:
     longest_word_ms: float = 600.0  # of a backchannel: "okay" fills no more
     sure: float = 0.85  # words so confident need less time, and no lasting voice …
     sure_words_ms: float = 240.0  # … if they are two
-    doubtful: float = 0.3  # … and under this they count as none
+    doubtful: float = 0.3  # … and under this they count as none, but for backchannels
     fading_db: float = 12.0  # a voice so much under its own peak may be over: a short word, unless it comes back
     distant_db: float = 10.5  # a voice so much softer than the visitor's was is another's, or the avatar's own
     grunts: frozenset[str] = field(default=GRUNTS)
@@ -69,9 +69,10 @@ def judge_overlap(
     `question_open`: the avatar is asking something, so "yes" answers it. `ended`: the speech is over and `text` is final.
     `softer_db`: how much softer it is than what this visitor said before (0: not known); `fallen_db`: how much it is under its own peak.
     """
-    doubted = 0.0 < confidence < rules.doubtful
-    words = () if doubted else tokens(text)
+    words = tokens(text)
     allowed = rules.grunts if question_open else rules.grunts | rules.backchannels
+    if 0.0 < confidence < rules.doubtful and not allowed.issuperset(words):
+        words = ()
     said = set(spoken)
     foreign = [word for word in words if word not in said]
     # One word of their own makes the rest theirs, too: everybody says "have" and "a".

@@ -62,6 +62,8 @@ def judge(text, voiced_ms, **facts):
         ("large latte", 450, 0.1, Overlap.UNSURE),
         ("stop", 260, 0.1, Overlap.UNSURE),
         ("okay", 900, 0.1, Overlap.INTERRUPTION),
+        ("okay", 550, 0.1, Overlap.BACKCHANNEL),
+        ("latte", 550, 0.1, Overlap.INTERRUPTION),
         ("okay", 900, 0.9, Overlap.INTERRUPTION),
         ("okay", 500, 0.9, Overlap.BACKCHANNEL),
         ("okay yes right", 900, 0.9, Overlap.BACKCHANNEL),
