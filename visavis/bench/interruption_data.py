@@ -118,7 +118,7 @@ def _words(data: Path, rng: random.Random) -> Iterator[Event]:
 
 def _stops(_data: Path, rng: random.Random) -> Iterator[Event]:
     for text in ("stop", "wait", "no no", "excuse me", "hold on"):
-        for voice in ("slt", "rms", "awb", "en-us+f3"):
+        for voice in ("slt", "rms", "awb", "kal16"):
             yield _synthetic("stop words", f"{text} {voice}", _say(text, voice), rng, real=True, low=-26, high=-18)
 
 
@@ -163,7 +163,7 @@ def _made(_data: Path, rng: random.Random) -> Iterator[Event]:
 
 def _spoken_hums(_data: Path, rng: random.Random) -> Iterator[Event]:
     for text in ("uh huh", "aha", "oh", "yeah", "okay", "right"):
-        for voice in ("slt", "rms", "en-us+f3"):
+        for voice in ("slt", "rms", "awb"):  # espeak-ng is not the same twice
             yield _synthetic("backchannel voices", f"{text} {voice}", _say(text, voice), rng)
 
 
