@@ -71,7 +71,7 @@ class VoiceOut(Section, frozen=True, kw_only=True):
 class Recognition(Section, frozen=True, kw_only=True):
     """`[recognition]`: who listens for words."""
 
-    engine: Literal["auto", "vosk", "phones", "pocketsphinx"] = "auto"
+    engine: Literal["auto", "vosk", "ears", "pocketsphinx"] = "auto"
     model: Path | None = None
 
 

@@ -2,14 +2,12 @@
 
 from engines.recognition._select import ENGINES, select
 from engines.recognition._types import RATE, HeardWord, Hypothesis, Recogniser, Selection, SpeechDomain
-from engines.recognition.ears import EarsRecogniser
 from engines.recognition.pocketsphinx import PocketsphinxRecogniser
 from engines.recognition.vosk import VoskRecogniser
 
 __all__ = [
     "ENGINES",
     "RATE",
-    "EarsRecogniser",
     "HeardWord",
     "Hypothesis",
     "PocketsphinxRecogniser",

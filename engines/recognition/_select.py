@@ -6,7 +6,6 @@ from pathlib import Path
 
 from engines.errors import EngineError
 from engines.recognition._types import Recogniser, Selection
-from engines.recognition.ears import EarsRecogniser
 from engines.recognition.pocketsphinx import PocketsphinxRecogniser
 from engines.recognition.vosk import VoskRecogniser
 
@@ -40,6 +39,9 @@ def _make(name: str, model_path: Path | None, weights: Path | None) -> Recognise
     if name == "pocketsphinx":
         return PocketsphinxRecogniser()
     if name == "ears":
+        # Here and not above: vosk brings a Kaldi of its own, and the two cannot live in one process.
+        from engines.recognition.ears import EarsRecogniser
+
         return EarsRecogniser(weights=weights)
     if model_path is None:
         raise EngineError(_NOT_FETCHED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,13 @@ class VoskRecogniser:
 
     def __init__(self, model: Path) -> None:
         """`model`: the unpacked folder. Raises EngineMissing, ModelError."""
+        self._lookahead = _check(model)
+        if "kaldi_decoder" in sys.modules:
+            raise EngineError("the ears were loaded in this process, and their Kaldi and vosk's cannot share one")
         try:
             import vosk
         except ImportError:
             raise EngineMissing("vosk is not installed: pip install 'visavis[vosk]'") from None
-        self._lookahead = _check(model)
         vosk.SetLogLevel(-1)
         self._vosk = vosk
         try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from engines.errors import EngineError, EngineMissing
+from engines.errors import EngineError
 from engines.models import cache_dir, locate
 from engines.recognition._pronounce import CMUDICT, pronounce
 from engines.recognition._types import HeardWord, Hypothesis, Pcm, SpeechDomain
@@ -60,11 +60,6 @@ class EarsRecogniser:
         """`turn_model`: None, the one in the model store; `weights`: None, those that ship; `cache`: a folder for graphs, None: beside the
         models. Raises EngineMissing, ModelError.
         """
-        try:
-            import kaldi_decoder  # noqa: F401
-            import kaldifst  # noqa: F401
-        except ImportError:
-            raise EngineMissing("kaldi-decoder is not installed: pip install kaldi-decoder kaldifst") from None
         self._tuning = tuning or Tuning()
         self._phones = Phones(turn_model or locate("smart-turn"), weights or WEIGHTS)
         self._cache = cache or cache_dir() / "graphs"

@@ -10,16 +10,25 @@ from engines.recognition import PocketsphinxRecogniser, select
 
 
 def test_without_a_model_the_built_in_one_serves() -> None:
-    """Nothing fetched: pocketsphinx, and how to get better."""
+    """Nothing fetched: our own ears where the turn model is, else pocketsphinx, and how to get better."""
+    chosen = select("auto", None)
+    assert chosen.name in ("ears", "pocketsphinx")
+    assert chosen.name == "ears" or "smart-turn" in dict(chosen.why_not)["ears"]
+    assert "visavis models fetch" in dict(chosen.why_not)["vosk"]
+
+
+def test_without_the_turn_model_the_ears_are_deaf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty model store: pocketsphinx serves, and the line says what to fetch."""
+    monkeypatch.setenv("VISAVIS_MODELS", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     chosen = select("auto", None)
     assert isinstance(chosen.engine, PocketsphinxRecogniser)
-    assert chosen.name == "pocketsphinx"
-    assert "visavis models fetch" in dict(chosen.why_not)["vosk"]
+    assert "visavis models fetch" in dict(chosen.why_not)["ears"]
 
 
 def test_preference_is_kept() -> None:
     """Who wants pocketsphinx gets it, whatever models there are."""
-    assert dict(select("pocketsphinx", None).why_not) == {"vosk": "pocketsphinx is preferred"}
+    assert dict(select("pocketsphinx", None).why_not) == dict.fromkeys(("vosk", "ears"), "pocketsphinx is preferred")
 
 
 def test_broken_model_is_told_and_the_next_serves(tmp_path: Path) -> None:
@@ -27,14 +36,14 @@ def test_broken_model_is_told_and_the_next_serves(tmp_path: Path) -> None:
     (tmp_path / "am").mkdir()
     (tmp_path / "am" / "final.mdl").write_text("version https://git-lfs.github.com/spec/v1\n")
     chosen = select("vosk", tmp_path)
-    assert chosen.name == "pocketsphinx"
+    assert chosen.name in ("ears", "pocketsphinx")
     assert "final.mdl" in dict(chosen.why_not)["vosk"]
 
 
 def test_engine_of_another_version_is_told() -> None:
     """A preference that this version cannot serve is answered with what it has."""
     chosen = select("phones", None)
-    assert chosen.name == "pocketsphinx"
+    assert chosen.name in ("ears", "pocketsphinx")
     assert "not in this version" in dict(chosen.why_not)["phones"]
 
 
