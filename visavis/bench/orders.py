@@ -18,8 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.recognition.training.corpora import SPEECH
-from engines.recognition.training.corpora import clips as spoken
 from engines.voice_activity import select as select_activity
 from runtime.config import Config, environment
 from runtime.conversation.domain import speech_domain
@@ -75,10 +73,10 @@ def run(
     wanted = {name: _label(labels[f"{name}.wav"]) for name, _ in clips}
     noises = noise or root / "noise" / "kitchen"
     loud = np.concatenate([load(path) for path in ([noises] if noises.is_file() else sounds(noises))]) if snr else np.empty(0)
-    others = {name: paths[:limit] for name, paths in _other_speech(root, negatives).items()}
     pack = load_pack(Config().pack_path)
     domain, understand, activity = speech_domain(pack, seed=seed), Understander(pack), select_activity().activity
     chosen, skipped = recognisers(engine, model, weights)
+    others = {name: paths[:limit] for name, paths in _other_speech(root, negatives).items()}
     engines: dict[str, dict[str, Any]] = {}
     for one in chosen:
         one.engine.prepare(domain)
@@ -148,9 +146,12 @@ def _other_speech(root: Path, negatives: Sequence[Path] | None) -> dict[str, lis
     """Recordings that are no orders, by folder."""
     if negatives is not None:
         return {folder.name: sounds(folder) for folder in negatives}
+    # Not above: it loads the ears' decoder, after which vosk could not be tried.
+    from engines.recognition.training.corpora import SPEECH, clips
+
     found = {name: sounds(root / "speech" / name) for name in _NEGATIVES}
     if all((root / "speech" / name / "text.tsv").is_file() for name in SPEECH):
-        found[_HELD_OUT] = [clip.path for clip in spoken(root, "test") if clip.name.startswith(f"{_HELD_OUT}/")]
+        found[_HELD_OUT] = [clip.path for clip in clips(root, "test") if clip.name.startswith(f"{_HELD_OUT}/")]
     return {name: paths for name, paths in found.items() if paths}
 
 

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from engines.errors import EngineError, EngineMissing
 from engines.recognition import RATE, Recogniser, SpeechDomain
-from engines.recognition.ears import EarsRecogniser
 from engines.recognition.training.corpora import SPEECH, Clip, clips, words_of
 from visavis.bench.hearing import load, pcm_of
 
@@ -70,10 +69,13 @@ def general_talk(data: Path) -> SpeechDomain:
     return SpeechDomain(tuple(" ".join(words_of(clip.text)) for clip in clips(data, "train")))
 
 
-TALKERS: dict[str, Callable[[Setting], Transcribe]] = {
-    "ears": lambda setting: heard_by(EarsRecogniser(weights=setting.weights), general_talk(setting.data)),
-    "pocketsphinx": general_sphinx,
-}
+def _ears(setting: Setting) -> Transcribe:
+    from engines.recognition.ears import EarsRecogniser
+
+    return heard_by(EarsRecogniser(weights=setting.weights), general_talk(setting.data))
+
+
+TALKERS: dict[str, Callable[[Setting], Transcribe]] = {"ears": _ears, "pocketsphinx": general_sphinx}
 """Engines that hear connected talk, best first; each raises EngineError where it does not work."""
 
 

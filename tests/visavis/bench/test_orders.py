@@ -16,8 +16,6 @@ from visavis.bench import hearing
 from visavis.bench.hearing import by_folds, utterances
 from visavis.bench.orders import PEERS, mixed, run
 
-VOSK_TINY = Path(__file__).resolve().parents[2] / "models" / "vosk-tiny"
-
 
 def test_mixing_is_the_peers_way() -> None:
     """The loudest frames stand at the stated distance, and the noise is read on from clip to clip."""
@@ -106,14 +104,6 @@ def test_all_engines_that_work_are_measured(spoken: Path) -> None:
     assert header == ["", *result["engines"]]
     assert all(len(row) == len(header) for row in more)
     assert ["vosk", result["skipped"]["vosk"]] in missing
-
-
-def test_vosk_is_measured_where_it_has_a_model(spoken: Path) -> None:
-    """With the model given, the same run measures it beside the others."""
-    pytest.importorskip("vosk", reason="vosk is an extra: pip install 'visavis[vosk]'")
-    result = run(data=spoken, snr=[], negatives=[], engine="all", model=VOSK_TINY, limit=1)
-    assert {"vosk", "pocketsphinx"} <= set(result["engines"])
-    assert result["engine"] == "vosk"
 
 
 class Named:
