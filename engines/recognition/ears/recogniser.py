@@ -35,16 +35,16 @@ class Tuning:
     """Numbers of the search, chosen on recordings that are neither trained on nor reported (`visavis ears tune`)."""
 
     order: int = 3
-    share: float = 0.15  # of all that is said, what is general talk
-    blank_penalty: float = 4.0
+    share: float = 0.1  # of all that is said, what is general talk
+    blank_penalty: float = 3.5
     other_penalty: float = 1.5
     other_cost: float = 9.0
-    scale: float = 1.2
+    scale: float = 1.5
     word_cost: float = 0.0
     beam: float = 13.0
     most: int = 2500
-    even: float = 0.6  # nats per frame of misfit at which a hypothesis is as likely wrong as right
-    steepness: float = 6.0
+    even: float = 1.05  # nats of misfit per sound at which a hypothesis is as likely wrong as right
+    steepness: float = 5.0
 
 
 class EarsRecogniser:
@@ -163,17 +163,13 @@ class EarsRecogniser:
         return self._model.end_chance([heard.word for heard in spoken[since:]], self._asked if not since else "")
 
     def _word(self, heard: Heard) -> HeardWord:
-        return HeardWord(heard.word, heard.start * FRAME, heard.end * FRAME, self._sure(heard.misfit))
+        return HeardWord(heard.word, heard.start * FRAME, heard.end * FRAME, self._confidence((heard,)))
 
     def _confidence(self, words: Sequence[Heard]) -> float:
-        """0..1 from how well the words fit, <other> counting as not at all."""
-        frames = sum(max(heard.end - heard.start, 1) for heard in words)
-        if not frames:
+        """0..1 from how well the sounds of `words` fit; 0 without words."""
+        if not words:
             return 0.0
-        bad = sum(max(heard.end - heard.start, 1) * (3.0 if heard.word == OTHER_WORD else heard.misfit) for heard in words)
-        return self._sure(bad / frames)
-
-    def _sure(self, misfit: float) -> float:
+        misfit = sum(heard.misfit for heard in words) / sum(heard.sounds for heard in words)
         return 1.0 / (1.0 + math.exp(min(30.0, self._tuning.steepness * (misfit - self._tuning.even))))
 
 

@@ -18,15 +18,17 @@ __all__ = ["Found", "Heard", "Search", "scores"]
 
 _LATTICE_BEAM = 9.0
 _IMPOSSIBLE = -1e4
+_USUAL = 4  # frames of a sound
 
 
 @dataclass(frozen=True)
 class Heard:
-    """A word, its frames [start, end), and how much worse per frame it fits than any sounds would (nats, 0 is best)."""
+    """A word, its frames [start, end), how many sounds it has, and how much worse they fit than whatever sounds best (nats, 0 is best)."""
 
     word: str
     start: int
     end: int
+    sounds: int
     misfit: float
 
 
@@ -123,8 +125,9 @@ class Search:
         heard, at = [], 0
         for name, count in zip(names, parts, strict=True):
             start, end = (said[at][1], said[at + count - 1][2]) if count else (said[at - 1][2] if at else 0,) * 2
-            misfit = float((best[start:end] - taken[start:end]).mean()) if end > start else 0.0
-            heard.append(Heard(name, start, end, misfit))
+            # <other> is made of no sounds of its own: it counts as many as would fill its time.
+            sounds = (end - start) // _USUAL if name == OTHER_WORD else count
+            heard.append(Heard(name, start, end, max(sounds, 1), float((best[start:end] - taken[start:end]).sum())))
             at += count
         return heard
 

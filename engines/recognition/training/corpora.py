@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engines.recognition._pronounce import CMUDICT, read_dictionary
-from engines.recognition.ears.alphabet import phone_ids
 
 __all__ = ["NOISES", "ROOMS", "SPEECH", "Clip", "clips", "dictionary_for", "phones_of", "words_of"]
 
@@ -65,6 +64,8 @@ def words_of(text: str) -> list[str]:
 
 def phones_of(text: str, dictionary: Mapping[str, list[str]]) -> list[int] | None:
     """Classes of the usual pronunciation of `text`; None where a word has none or nothing was said."""
+    from engines.recognition.ears.alphabet import phone_ids  # here: recordings are listed where vosk is measured, too
+
     found: list[int] = []
     for word in words_of(text):
         if word not in dictionary:

@@ -22,7 +22,7 @@ def test_vosk_works_in_a_process_of_its_own() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_it_is_refused_beside_the_ears(tmp_path: Path) -> None:
+def test_it_is_refused_beside_the_ears() -> None:
     """The other way round: one clear line instead of a process that hangs."""
     code = (
         "import engines.recognition.ears\n"
