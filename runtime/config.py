@@ -95,7 +95,7 @@ class Language(Section, frozen=True, kw_only=True):
 class TurnTaking(Section, frozen=True, kw_only=True):
     """`[turn]`: how long the kiosk waits after the last word, between sure (min) and unsure (max), and how interruptions are judged."""
 
-    min_wait_ms: Milliseconds = 375
+    min_wait_ms: Milliseconds = 250
     max_wait_ms: Milliseconds = 1800
     interrupt_ms: Milliseconds = 500  # so much speech over the avatar's stops it, whatever the words
     resume_ms: Milliseconds = 1500  # ducked so long without words: back to full level
