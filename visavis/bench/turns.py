@@ -26,13 +26,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from engines.errors import EngineError
 from engines.models import locate
 from engines.voice_activity import COEFFICIENTS, SmartTurn, TurnHead, calibrated, conclude, endpoint_wait_ms, observations
-from runtime.config import TurnTaking
-from visavis.bench.turn_data import OFFSETS_MS, Ends, Pause, Turn, listen, recordings
+from runtime.config import Config, TurnTaking
+from runtime.conversation.domain import speech_domain
+from runtime.messages import MIC_RATE, SURE
+from runtime.packs import load as load_pack
+from visavis.bench.turn_data import OFFSETS_MS, Ends, Pause, Recording, Turn, listen, recordings
 
-__all__ = ["LAG_MS", "Probability", "Wait", "by_head", "collect", "run", "score", "seen", "taken_ms"]
+__all__ = ["LAG_MS", "Probability", "Wait", "by_head", "by_words", "collect", "run", "score", "seen", "taken_ms"]
 
 LAG_MS = 90.0
 """From the silence that a judge is asked about to its verdict: the listener notices on 32 ms frames, the turn model takes its time."""
@@ -175,12 +180,39 @@ def operating_points(points: Sequence[dict[str, float]]) -> dict[str, Any]:
     }
 
 
-def run(data: Path, json_file: Path | None = None, seed: int = 0, limit: int = 150, ends: Ends | None = None) -> dict[str, Any]:
-    """Measure; the figures of `ours` also stand at the top.
+def by_words(weights: Path | None = None) -> Ends | None:
+    """Whether a sentence can end after the words so far, as the ears tell the floor in the kiosk; None where they do not work.
+
+    `weights`: a phone head that never heard the orders, say. Words of which the ears are not sure count as unknown.
+    """
+    try:
+        from engines.recognition.ears import EarsRecogniser
+
+        ears = EarsRecogniser(weights=weights)
+    except EngineError:
+        return None
+    ears.prepare(speech_domain(load_pack(Config().pack_path)))
+    before = np.zeros(3 * MIC_RATE // 10, np.int16)
+
+    def ends(_recording: Recording, sound: NDArray[np.int16]) -> float:
+        ears.begin()
+        ears.feed(before)
+        ears.feed(sound)
+        found = ears.finish()
+        return found.ends if found.confidence >= SURE else -1.0
+
+    return ends
+
+
+def run(
+    data: Path, json_file: Path | None = None, seed: int = 0, limit: int = 150, ends: Ends | None = None, weights: Path | None = None
+) -> dict[str, Any]:
+    """Measure; the figures of `ours` also stand at the top. `ends`: what the words say, by default as the ears with `weights` hear them.
 
     Raises ModelError without the turn model or its head, ValueError without recordings.
     """
     ours = by_head(TurnHead.load())
+    ends = ends or by_words(weights)
     turns = collect(data, seed, limit, ends=ends)
     if not turns:
         raise ValueError(f"{data}: no recordings of people under speech/")
