@@ -56,8 +56,12 @@ class Judgement(NamedTuple):
     """wait: the visitor asked for time ("hold on"), whatever it sounded like."""
 
 
-ENDS: tuple[float, float] = (0.5, 0.0)
-"""Weight of the words' log odds, and the log odds that say nothing: half of what an independent witness would count."""
+ENDS: tuple[float, float] = (0.01, -1.0)
+"""Words of the pack after which a sentence ends more seldom than this, and what they add to the log odds.
+
+On recorded orders 5 of 46 pauses inside and 1 of 85 ends come after such words (log odds -1.4); beside what the head has heard a fit gives
+-0.64. Above it words tell next to nothing: the slope over their log odds is 0.14.
+"""
 
 
 def conclude(
@@ -71,7 +75,8 @@ def conclude(
         return Judgement(0.0, "wait")
     score = _log_odds(turn)
     if ends >= 0.0:
-        score += min(max(confidence, 0.0), 1.0) * weights[0] * (_log_odds(ends) - weights[1])
+        seldom, less = weights
+        score += less * min(max(confidence, 0.0), 1.0) if ends <= seldom else 0.0
     complete = 1.0 / (1.0 + math.exp(-score))
     return Judgement(complete, "finished" if complete >= 0.5 else "unfinished")
 

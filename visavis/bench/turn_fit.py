@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.voice_activity import INNER, TurnHead, tamed
-from engines.voice_activity.endpoint import PATIENCE, SLOWEST_MS
+from engines.voice_activity.endpoint import ENDS, PATIENCE, SLOWEST_MS
 from visavis.bench.turn_data import Pause, Turn
 from visavis.bench.turns import Probability, Wait, collect, score, seen
 
@@ -110,13 +110,14 @@ def choose(found: Looks) -> tuple[tuple[int, float], Floats, float]:
 
 
 def fit_ends(turns: Sequence[Turn], probability: Probability, ridge: float = 1.0) -> tuple[float, float]:
-    """`endpoint.ENDS`: weight of the words' log odds and the log odds that say nothing, beside the judgement that `probability` gives.
+    """`endpoint.ENDS`: the chance under which words hold a turn open, as it stands there, and what they add to the judgement's log odds.
 
-    Only pauses whose words are known count. Raises ValueError where there are none.
+    `probability` gives that judgement. Only pauses whose words are known count. Raises ValueError where there are none.
     """
+    seldom = ENDS[0]
     sizes = Counter(turn.corpus for turn in turns)
     rows = [
-        (_log_odds(pause.ends), _log_odds(probability(pause, index)), float(pause.ends_turn), 1.0 / sizes[turn.corpus])
+        (float(pause.ends <= seldom), _log_odds(probability(pause, index)), float(pause.ends_turn), 1.0 / sizes[turn.corpus])
         for turn in turns
         for pause in turn.pauses
         for index in range(len(pause.raw))
@@ -124,9 +125,9 @@ def fit_ends(turns: Sequence[Turn], probability: Probability, ridge: float = 1.0
     ]
     if not rows:
         raise ValueError("no pause whose words are known")
-    words, sound, over, weight = np.array(rows).T
-    constant, slope = _logistic(np.stack((np.ones(len(words)), words), axis=1), over, weight * len(rows) / weight.sum(), ridge, sound)
-    return float(slope), float(-constant / slope) if abs(slope) > 1e-6 else 0.0
+    hanging, sound, over, weight = np.array(rows).T
+    (less,) = _logistic(hanging[:, None], over, weight * len(rows) / weight.sum(), ridge, sound)
+    return seldom, float(less)
 
 
 def fit_wait(turns: Sequence[Turn], probability: Probability) -> tuple[tuple[float, float], dict[str, float]]:

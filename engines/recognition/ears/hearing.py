@@ -43,8 +43,9 @@ class PhoneStream:
 
     def __init__(self, phones: Phones) -> None:
         self._phones = phones
-        self._sound = np.empty(8 * FRAMES * FRAME, np.int16)
-        self._length = 0  # samples
+        self._sound = np.empty(4 * FRAMES * FRAME, np.int16)
+        self._first = 0  # which sample of the utterance stands first in it
+        self._length = 0  # samples of the utterance so far
         self._settled: list[NDArray[np.float32]] = []
         self._done = 0  # frames settled
         self._preview = np.empty((0, CLASSES), np.float32)
@@ -52,9 +53,10 @@ class PhoneStream:
 
     def feed(self, pcm: NDArray[np.int16]) -> None:
         """More sound."""
-        while self._length + len(pcm) > len(self._sound):
-            self._sound = np.concatenate((self._sound, np.empty_like(self._sound)))
-        self._sound[self._length : self._length + len(pcm)] = pcm
+        if self._length - self._first + len(pcm) > len(self._sound):
+            self._make_room(len(pcm))
+        at = self._length - self._first
+        self._sound[at : at + len(pcm)] = pcm
         self._length += len(pcm)
 
     @property
@@ -68,17 +70,28 @@ class PhoneStream:
         return self._done
 
     def look(self) -> NDArray[np.float32]:
-        """(frames, CLASSES) of everything fed so far; one pass, or more where much came at once."""
+        """(frames, CLASSES) of everything fed so far; one pass, or more where much came at once.
+
+        Where more than one is needed, each begins a second before the frames that it settles: sound needs what was before it, too.
+        """
         total = self._length // FRAME
         if total > self._heard:
-            while total - self._done > FRAMES:
-                self._pass(min(total, self._done + FRAMES))
+            while total - max(0, self._done - SETTLED) > FRAMES:
+                self._pass(max(0, self._done - SETTLED) + FRAMES)
             self._pass(total)
             self._heard = total
         return np.concatenate((*self._settled, self._preview))
 
+    def _make_room(self, samples: int) -> None:
+        """Drop what no pass will hear again, and grow where that is not enough: an utterance may last for minutes."""
+        needed = max(self._first, (self._heard - FRAMES) * FRAME)
+        kept = self._sound[needed - self._first : self._length - self._first].copy()
+        if len(kept) + samples > len(self._sound):
+            self._sound = np.empty(2 * (len(kept) + samples), np.int16)
+        self._sound[: len(kept)], self._first = kept, needed
+
     def _pass(self, end: int) -> None:
-        found = self._phones(self._sound[max(0, end - FRAMES) * FRAME : end * FRAME])
+        found = self._phones(self._sound[max(0, end - FRAMES) * FRAME - self._first : end * FRAME - self._first])
         begin = end - len(found)
         upto = max(self._done, end - SETTLED)
         if upto > self._done:

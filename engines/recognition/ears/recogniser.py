@@ -65,6 +65,7 @@ class EarsRecogniser:
         self._cache = cache or cache_dir() / "graphs"
         self._search: Search | None = None
         self._model: NGram | None = None
+        self._own: frozenset[str] = frozenset()  # words of the domain
         self._expected = self._asked = ""
         self._stream: PhoneStream | None = None
         self._found = _NOTHING
@@ -75,6 +76,7 @@ class EarsRecogniser:
         self.cancel()
         said = Counter(domain.sentences)
         words = {word for line in (*said, *(s for lines in domain.hints.values() for s in lines)) for word in line.split()}
+        self._own = frozenset(words.union(domain.vocabulary))
         talk = read()
         sounds = pronounce(words.union(domain.vocabulary, talk.words) - {END}, CMUDICT, domain.pronunciations)
         sayable = [(line.split(), float(count)) for line, count in said.items() if all(word in sounds for word in line.split())]
@@ -156,10 +158,10 @@ class EarsRecogniser:
         return Hypothesis(text, words, self._confidence(spoken), settled, self._ends(spoken), others)
 
     def _ends(self, spoken: Sequence[Heard]) -> float:
-        """P(a sentence can end after these words) by the pack's sentences; -1 where the last of them are none of the pack's."""
-        if self._model is None or not spoken or spoken[-1].word == OTHER_WORD:
+        """P(a sentence can end after these words) by the pack's sentences; -1 where one of the last two is no word of the pack."""
+        if self._model is None or not spoken or any(heard.word not in self._own for heard in spoken[-2:]):
             return -1.0
-        since = max((number for number, heard in enumerate(spoken, 1) if heard.word == OTHER_WORD), default=0)
+        since = max((number for number, heard in enumerate(spoken, 1) if heard.word not in self._own), default=0)
         return self._model.end_chance([heard.word for heard in spoken[since:]], self._asked if not since else "")
 
     def _word(self, heard: Heard) -> HeardWord:

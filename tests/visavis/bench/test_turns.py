@@ -11,6 +11,7 @@ import soundfile
 from engines.errors import ModelError
 from engines.models import locate
 from engines.voice_activity import INNER, Heard, Melody, calibrated
+from engines.voice_activity.endpoint import ENDS
 from visavis.bench.turn_data import OFFSETS_MS, Pause, Recording, Turn, listen, recordings, spans
 from visavis.bench.turn_fit import FALSE_CUTOFFS, fit, fit_ends, fit_head, fit_wait, looks, out_of_fold
 from visavis.bench.turns import LAG_MS, by_head, operating_points, run, score, seen, taken_ms
@@ -127,16 +128,16 @@ def test_the_head_finds_what_the_encoder_knows():
 
 
 def test_words_are_weighed_beside_the_sound():
-    """Where the sound is undecided and the words know, they get weight; `ends` of -1 is not counted."""
+    """Where the sound is undecided and the words know, they count against an end; `ends` of -1 is not counted."""
     rng = np.random.default_rng(0)
 
     def said(over, ends):
         return Pause(1000.0, END if over else 900.0, 1000.0, 0.0, (0.5,) * 5, FLAT, (), ends)
 
-    turns = [turn(said(False, rng.beta(2, 5)), said(True, rng.beta(5, 2))) for _ in range(100)]
-    weight, usual = fit_ends(turns, newest)
-    assert weight > 0.5
-    assert abs(usual) < 0.5
+    turns = [turn(said(False, 0.001 if rng.random() < 0.3 else 0.5), said(True, 0.001 if rng.random() < 0.03 else 0.5)) for _ in range(100)]
+    seldom, less = fit_ends(turns, newest)
+    assert seldom == ENDS[0]
+    assert less < -1.0
     with pytest.raises(ValueError, match="words"):
         fit_ends([turn(pause(END, [0.5]))], newest)
 
@@ -152,9 +153,9 @@ def test_ends_reach_the_judgement():
         return Pause(1000.0, END, 1000.0, 0.0, (0.5,), FLAT, (np.zeros(INNER, np.float32),), ends)
 
     ours = by_head(Sure())
-    unknown, ending, hanging = with_words(-1.0), with_words(0.9), with_words(0.05)
-    assert ours(unknown, 0) == pytest.approx(0.8)
-    assert ours(ending, 0) > 0.8 > ours(hanging, 0)
+    unknown, ending, hanging = with_words(-1.0), with_words(0.9), with_words(0.005)
+    assert ours(unknown, 0) == ours(ending, 0) == pytest.approx(0.8)
+    assert ours(hanging, 0) < 0.7
 
 
 @pytest.mark.parametrize("tail_ms", [60, 3000])
