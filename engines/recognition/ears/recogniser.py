@@ -43,8 +43,10 @@ class Tuning:
     word_cost: float = 0.0
     beam: float = 13.0
     most: int = 2500
-    even: float = 1.05  # nats of misfit per sound at which a hypothesis is as likely wrong as right
-    steepness: float = 5.0
+    even: float = 2.95  # nats per sound that the pack's words may cost beyond mere sounds, until they are as likely wrong as right
+    steepness: float = 2.8
+    even_sound: float = 1.5  # the same for the misfit of the sounds alone
+    steepness_sound: float = 5.0
 
 
 class EarsRecogniser:
@@ -155,7 +157,7 @@ class EarsRecogniser:
         words = tuple(self._word(heard) for heard in spoken if heard.word != OTHER_WORD)
         text = " ".join(word.text for word in words)
         settled = len(text) if stable is None else min(stable, len(text))
-        return Hypothesis(text, words, self._confidence(spoken), settled, self._ends(spoken), others)
+        return Hypothesis(text, words, self._confidence(), settled, self._ends(spoken), others)
 
     def _ends(self, spoken: Sequence[Heard]) -> float:
         """P(a sentence can end after these words) by the pack's sentences; -1 where one of the last two is no word of the pack."""
@@ -165,14 +167,26 @@ class EarsRecogniser:
         return self._model.end_chance([heard.word for heard in spoken[since:]], self._asked if not since else "")
 
     def _word(self, heard: Heard) -> HeardWord:
-        return HeardWord(heard.word, heard.start * FRAME, heard.end * FRAME, self._confidence((heard,)))
+        return HeardWord(heard.word, heard.start * FRAME, heard.end * FRAME, self._by_sound((heard,)))
 
-    def _confidence(self, words: Sequence[Heard]) -> float:
-        """0..1 from how well the sounds of `words` fit; 0 without words."""
+    def _confidence(self) -> float:
+        """0..1; 0 without words. Where most words are the pack's, all that they cost counts: who means them says them as the pack does.
+        General talk is dear however well it is heard: there only the sounds count.
+        """
+        words, tuning = self._found.words, self._tuning
         if not words:
             return 0.0
+        if sum(heard.word in self._own for heard in words) * 2 < len(words):
+            return self._by_sound(words)
+        return _logistic(tuning.steepness * (tuning.even - self._found.surplus / sum(heard.sounds for heard in words)))
+
+    def _by_sound(self, words: Sequence[Heard]) -> float:
         misfit = sum(heard.misfit for heard in words) / sum(heard.sounds for heard in words)
-        return 1.0 / (1.0 + math.exp(min(30.0, self._tuning.steepness * (misfit - self._tuning.even))))
+        return _logistic(self._tuning.steepness_sound * (self._tuning.even_sound - misfit))
+
+
+def _logistic(score: float) -> float:
+    return 1.0 / (1.0 + math.exp(-min(max(score, -30.0), 30.0)))
 
 
 def _text(words: Iterable[str]) -> str:

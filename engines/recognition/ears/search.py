@@ -34,11 +34,12 @@ class Heard:
 
 @dataclass(frozen=True)
 class Found:
-    """The best path: its words (with <other>), its cost, and whether a sentence can end there."""
+    """The best path: its words (with <other>), its cost, whether a sentence can end there, and what it costs beyond mere sounds (nats)."""
 
     words: tuple[Heard, ...]
     cost: float
     final: bool
+    surplus: float = 0.0
 
 
 def scores(logp: NDArray[np.float32], blank_penalty: float, other_penalty: float) -> NDArray[np.float32]:
@@ -80,7 +81,8 @@ class Search:
         if not found:
             return Found((), float("inf"), final=False)
         _, labels, outputs, weight = kaldifst.get_linear_symbol_sequence(path)  # silent ones left out: one label per frame
-        return Found(tuple(self._words(matrix, labels[1:], outputs)), weight.value1 + weight.value2, final)
+        cost = weight.value1 + weight.value2
+        return Found(tuple(self._words(matrix, labels[1:], outputs)), cost, final, cost + float(matrix[:, :CLASSES].max(axis=1).sum()))
 
     def alternatives(self, matrix: NDArray[np.float32], count: int, hint: str = "") -> list[tuple[tuple[str, ...], float]]:
         """Up to `count` word sequences for the whole of `matrix`, best first, each with its cost."""
