@@ -35,7 +35,7 @@ class Tuning:
     """Numbers of the search, chosen on recordings that are neither trained on nor reported (`visavis ears tune`)."""
 
     order: int = 3
-    share: float = 0.1  # of all that is said, what is general talk
+    share: float = 0.05  # of all that is said, what is general talk
     blank_penalty: float = 3.5
     other_penalty: float = 1.5
     other_cost: float = 9.0
@@ -43,7 +43,7 @@ class Tuning:
     word_cost: float = 0.0
     beam: float = 13.0
     most: int = 2500
-    even: float = 2.95  # nats per sound that the pack's words may cost beyond mere sounds, until they are as likely wrong as right
+    even: float = 3.05  # nats per sound that the pack's words may cost beyond mere sounds, until they are as likely wrong as right
     steepness: float = 2.8
     even_sound: float = 1.5  # the same for the misfit of the sounds alone
     steepness_sound: float = 5.0
