@@ -98,7 +98,9 @@ def _write(graph: Any, kept: Path) -> None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         for old in (*kept.parent.glob("*.fst"), *kept.parent.glob("*.sha256")):
             old.unlink()
-        graph.write(str(kept))
+        if not graph.write(str(kept)):  # half a graph shall have no seal
+            kept.unlink(missing_ok=True)
+            return
         kept.with_suffix(".sha256").write_text(hashlib.sha256(kept.read_bytes()).hexdigest(), encoding="ascii")
     except (OSError, RuntimeError):
         return

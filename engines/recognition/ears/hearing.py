@@ -26,11 +26,11 @@ class Phones:
 
         if not head.is_file():
             raise ModelError(f"{head} is missing: reinstall visavis, or make it with 'visavis ears pack'")
-        self._encoder = Encoder(turn_model)
         self._head = one_thread_session(head)
-        shapes = [node.shape for node in (*self._head.get_inputs(), *self._head.get_outputs())]
-        if [shape[-1] for shape in shapes] != [WIDTH, CLASSES]:
-            raise ModelError(f"{head}: not a phone head for this version (shapes {shapes}): make it with 'visavis ears pack'")
+        ends = [(node.name, node.shape) for node in (*self._head.get_inputs(), *self._head.get_outputs())]
+        if [(name, shape[-1:]) for name, shape in ends] != [("layers", [WIDTH]), ("phones", [CLASSES])]:
+            raise ModelError(f"{head}: not a phone head for this version ({ends}): make it with 'visavis ears pack'")
+        self._encoder = Encoder(turn_model)
 
     def __call__(self, audio: NDArray[np.int16]) -> NDArray[np.float32]:
         """(frames, CLASSES) of the last 4 s of `audio`, whose length is a whole number of frames."""

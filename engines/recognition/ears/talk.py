@@ -49,7 +49,9 @@ def read(path: Path = TALK) -> Talk:
             for line in lines:
                 before, *after = line.split()
                 pairs[before] = {word: 10 ** float(log) for word, _, log in (part.rpartition(":") for part in after)}
-    except (OSError, ValueError, EOFError, lzma.LZMAError) as error:
+        if not words:
+            raise ValueError("no words")
+    except (OSError, ValueError, OverflowError, EOFError, lzma.LZMAError) as error:
         raise ModelError(f"{path}: cannot be read ({error}): reinstall visavis") from None
     total = sum(words.values())
     return Talk({word: chance / total for word, chance in words.items()}, pairs)
