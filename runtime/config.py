@@ -97,7 +97,7 @@ class TurnTaking(Section, frozen=True, kw_only=True):
 
     min_wait_ms: Milliseconds = 250
     max_wait_ms: Milliseconds = 1800
-    interrupt_ms: Milliseconds = 500  # so much speech over the avatar's stops it, whatever the words
+    interrupt_ms: Milliseconds = 510  # so much speech over the avatar's stops it, whatever the words
     resume_ms: Milliseconds = 1500  # ducked so long without words: back to full level
 
 

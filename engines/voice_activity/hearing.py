@@ -57,7 +57,7 @@ class HearingRules:
     sure_silence_ms: float = 160.0  # so long under the voice is a silence even if the network has not let go
     judge_ms: tuple[float, ...] = (96.0, 200.0, 320.0, 480.0, 800.0)
     close_ms: float = 2500.0
-    level_ms: float = 100.0
+    level_ms: float = 32.0  # the avatar stops at one of these: what lies between two is lost
     under_voice_db: float = 30.0
     over_floor_db: float = 6.0
     reach_back_ms: float = 250.0

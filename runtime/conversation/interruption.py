@@ -33,17 +33,20 @@ class OverlapRules:
 
     backchannels: frozenset[str] = frozenset({"okay", "ok", "yes", "yeah", "yep", "right", "sure", "good", "great", "i", "see"})
     stop_words: frozenset[str] = frozenset({"stop", "wait", "quiet", "enough", "cancel"})
-    long_word: int = 4  # letters: shorter words are what a recogniser makes of coughs
+    long_word: int = 4  # letters: a shorter word of the avatar's own is what a recogniser makes of coughs
     stop_ms: float = 240.0  # voiced time that makes a stop word believable
     words_ms: float = 300.0  # … two words
-    word_ms: float = 420.0  # … one long word
-    sustained_ms: float = 500.0  # voiced time that needs no words
+    word_ms: float = 480.0  # … one word
+    sustained_ms: float = 510.0  # voiced time that needs no words
     longest_word_ms: float = 600.0  # of a backchannel: "okay" fills no more
-    sure: float = 0.85  # words so confident need less time, and no lasting voice …
-    sure_words_ms: float = 240.0  # … if they are two
-    doubtful: float = 0.3  # … and under this they count as none, but for backchannels
+    sure: float = 0.6  # words so confident need less time, and no lasting voice …
+    sure_words_ms: float = 200.0  # … if they are two
+    doubtful: float = 0.3  # … and under this they count as none …
+    hopeless: float = 0.01  # … backchannels only under this: a doubtful okay is still an okay
     fading_db: float = 12.0  # a voice so much under its own peak may be over: a short word, unless it comes back
-    distant_db: float = 10.5  # a voice so much softer than the visitor's was is another's, or the avatar's own
+    distant_db: float = 8.5  # a voice so much softer than the visitor's was is another's, or the avatar's own …
+    distant_words_db: float = 12.5  # … unless two words of it are …
+    clear: float = 0.85  # … as confident as this
     grunts: frozenset[str] = field(default=GRUNTS)
 
 
@@ -71,7 +74,7 @@ def judge_overlap(
     """
     words = tokens(text)
     allowed = rules.grunts if question_open else rules.grunts | rules.backchannels
-    if 0.0 < confidence < rules.doubtful and not allowed.issuperset(words):
+    if 0.0 < confidence < (rules.hopeless if allowed.issuperset(words) else rules.doubtful):
         words = ()
     said = set(spoken)
     foreign = [word for word in words if word not in said]
@@ -79,7 +82,8 @@ def judge_overlap(
     content = [word for word in words if word not in allowed] if any(word not in allowed for word in foreign) else []
     lasting = voiced_ms if fallen_db < rules.fading_db else 0.0
     stop = any(word in rules.stop_words for word in foreign) and voiced_ms >= rules.stop_ms
-    if softer_db > rules.distant_db:  # whatever the words: from so far even a sure "enough" is a guess
+    clear = len(content) >= 2 and confidence >= rules.clear
+    if softer_db > (rules.distant_words_db if clear else rules.distant_db):  # from afar even a sure "enough" is a guess
         return Overlap.DISTANT
     if stop or (content and (_believable(rules, content, voiced_ms, lasting, confidence) or (ended and question_open))):
         return Overlap.INTERRUPTION
@@ -93,9 +97,7 @@ def judge_overlap(
 
 def _believable(rules: OverlapRules, content: list[str], voiced_ms: float, lasting_ms: float, confidence: float) -> bool:
     """Whether the words are enough, or sound has lasted long enough with them."""
-    if lasting_ms >= rules.sustained_ms:
-        return True
-    if len(content) >= 2 and (lasting_ms >= rules.words_ms or (confidence >= rules.sure and voiced_ms >= rules.sure_words_ms)):
+    if lasting_ms >= (rules.words_ms if len(content) >= 2 else rules.word_ms):
         return True
     # A lone word is as often what a recogniser makes of "oh" or "good", however sure it is.
-    return any(len(word) >= rules.long_word for word in content) and lasting_ms >= rules.word_ms
+    return len(content) >= 2 and confidence >= rules.sure and voiced_ms >= rules.sure_words_ms

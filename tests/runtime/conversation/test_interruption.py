@@ -57,12 +57,15 @@ def judge(text, voiced_ms, **facts):
         ("large latte", 260, 0.0, Overlap.UNSURE),
         ("large latte", 320, 0.5, Overlap.INTERRUPTION),
         ("latte", 340, 0.9, Overlap.UNSURE),
-        ("latte", 440, 0.9, Overlap.INTERRUPTION),
-        ("tea", 440, 0.9, Overlap.UNSURE),
+        ("latte", 440, 0.9, Overlap.UNSURE),
+        ("latte", 490, 0.9, Overlap.INTERRUPTION),
+        ("tea", 490, 0.9, Overlap.INTERRUPTION),
+        ("", 490, 0.0, Overlap.UNSURE),
         ("large latte", 450, 0.1, Overlap.UNSURE),
         ("stop", 260, 0.1, Overlap.UNSURE),
         ("okay", 900, 0.1, Overlap.INTERRUPTION),
         ("okay", 550, 0.1, Overlap.BACKCHANNEL),
+        ("okay", 550, 0.005, Overlap.INTERRUPTION),
         ("latte", 550, 0.1, Overlap.INTERRUPTION),
         ("okay", 900, 0.9, Overlap.INTERRUPTION),
         ("okay", 500, 0.9, Overlap.BACKCHANNEL),
@@ -96,3 +99,18 @@ def test_a_voice_far_softer_than_the_visitors_does_not_stop_the_avatar(confidenc
     for text in ("two large lattes please", "stop"):
         assert judge(text, 3000, softer_db=15.0, confidence=confidence) is Overlap.DISTANT
         assert judge(text, 3000, softer_db=5.0, confidence=confidence) is Overlap.INTERRUPTION
+
+
+@pytest.mark.parametrize(
+    ("text", "confidence", "expected"),
+    [
+        ("two large lattes", 0.9, Overlap.INTERRUPTION),
+        ("two large lattes", 0.5, Overlap.DISTANT),
+        ("two large lattes", 0.0, Overlap.DISTANT),
+        ("stop", 0.9, Overlap.DISTANT),
+        ("", 0.0, Overlap.DISTANT),
+    ],
+)
+def test_a_softer_voice_is_the_visitors_if_its_words_are_clear(text, confidence, expected):
+    """Who turns away still stops the avatar with a phrase that is beyond doubt; a word or a sound is taken for somebody else's."""
+    assert judge(text, 3000, softer_db=10.0, confidence=confidence) is expected
