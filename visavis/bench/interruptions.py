@@ -3,7 +3,7 @@
 Each event of visavis.bench.interruption_data is laid over what an echo canceller leaves of the avatar's voice, and goes through the kiosk's
 own pieces: voice activity as the listener asks it while the avatar plays, the recogniser with the recogniser node's pre-roll, pieces and
 partials, and the floor's rules with the shipped pack's words. Only time is counted instead of spent: what the nodes, the page and the
-loudspeaker take stands in `COSTS` and is part of every figure. The same seed gives the same figures.
+loudspeaker take stands in `COSTS` (what the ears take, in `EARS_COSTS`) and is part of every figure. The same seed gives the same figures.
 
 `false_stops` is the share of all that is no interruption, synthetic sounds included (`false_stops_recorded` without them);
 `interruption_ms` runs from the first sound of a recorded person's word until the loudspeaker is silent. Half of the events may be looked at
@@ -35,7 +35,7 @@ from visavis.bench.hearing import recognisers
 from visavis.bench.interruption_data import Event, events, microphone, residue
 from visavis.rehearse.measure import quantiles
 
-__all__ = ["AFTER", "COSTS", "EVERY_MS", "PIECE", "PIECES", "PRE_ROLL", "Costs", "Outcome", "decided", "hear", "run"]
+__all__ = ["AFTER", "COSTS", "EARS_COSTS", "EVERY_MS", "LOOK", "PIECE", "PIECES", "PRE_ROLL", "Costs", "Outcome", "decided", "hear", "run"]
 
 FRAME = 512
 PEAK_DB = 3.5
@@ -46,6 +46,7 @@ PIECE = 6 * MIC_RATE // 100
 PIECES = 5
 AFTER = 8 * MIC_RATE // 100
 EVERY_MS = 100.0
+LOOK = 16 * MIC_RATE // 100  # new sound that is worth a look to the ears, as in engines.recognition.ears
 _MS = MIC_RATE / 1000
 _NS = 1_000_000
 Pcm = NDArray[np.int16]
@@ -57,13 +58,16 @@ class Costs(NamedTuple):
 
     microphone: float = 75.0  # from the air into the microphone's ring (rehearsal: marks of the end of speech are 87 ms late in all)
     listener: float = 4.0  # from a whole frame in the ring to the message
-    decode: float = 0.15  # ms of work per ms of sound in the recogniser
+    decode: float = 0.15  # ms of work per ms of sound in a recogniser that works off what comes
+    look: float = 0.0  # … and per look of one that looks at all of it again
     conductor: float = 2.0
     silent: float = 55.0  # from the decision until the loudspeaker is silent (rehearsal: 48 to 60)
     duck: float = 45.0  # from the message until the loudspeaker is soft
 
 
 COSTS = Costs()
+EARS_COSTS = Costs(decode=0.0, look=20.0)
+"""A pass of the ears takes 15 to 20 ms."""
 _KINDS = {kind: ActivityKind(kind.value) for kind in (Kind.HINT, Kind.ONSET, Kind.LEVEL, Kind.SILENCE, Kind.RESUMED)}
 
 
@@ -106,12 +110,13 @@ class _Ear:
         self._running = False
         self._said = ""
         self._free_ms = self._published_ms = 0.0
+        self._unseen = 0  # samples fed since the last look
 
     def handle(self, event: Activity) -> None:
         going_on = self._running and self._end < 0 and event.onset == self._onset
         if event.kind is ActivityKind.ONSET or (event.kind is ActivityKind.RESUMED and not going_on):
             self._onset, self._end, self._at = event.onset, -1, max(0, event.onset - PRE_ROLL)
-            self._said, self._running = "", True
+            self._said, self._running, self._unseen = "", True, 0
             self._engine.begin()
         elif event.kind is ActivityKind.SILENCE and self._running and event.onset == self._onset:
             self._end = max(self._at, event.index + AFTER)
@@ -129,12 +134,20 @@ class _Ear:
             if count:
                 self._engine.feed(sound[self._at : self._at + count])
             self._at += count
+            self._unseen += count
             self._free_ms += count / _MS * self._costs.decode
             if self._at == self._end:
                 self._running = False
+                self._free_ms += self._costs.look
                 yield self._publish(self._engine.finish(), final=True)
                 return
-        if self._free_ms - self._published_ms >= EVERY_MS and (found := self._engine.partial()).text != self._said:
+        if self._free_ms - self._published_ms < EVERY_MS:
+            return
+        found = self._engine.partial()
+        if self._unseen >= LOOK:
+            self._unseen = 0
+            self._free_ms += self._costs.look
+        if found.text != self._said:
             yield self._publish(found, final=False)
 
     def _publish(self, found: Hypothesis, *, final: bool) -> tuple[float, Transcript]:
@@ -222,12 +235,12 @@ def run(data: Path, engine: str = "auto", seed: int = 1, limit: int | None = Non
     engines = {}
     for one in chosen:
         one.engine.prepare(speech_domain(pack))
-        engines[one.name] = figures(
-            [_outcome(event, hear(sound, activity, one.engine), onset, rules, COSTS) for event, sound, onset in played]
-        )
+        costs = EARS_COSTS if one.name == "ears" else COSTS
+        outcomes = [_outcome(event, hear(sound, activity, one.engine, costs), onset, rules, costs) for event, sound, onset in played]
+        engines[one.name] = {"costs_ms": costs._asdict()} | figures(outcomes)
     tables = [(f"{name}: {title}", *rest) for name, figure in engines.items() for title, *rest in figure.pop("tables")]
     best = chosen[0].name
-    about = {"engine": best, "voice_activity": activity.name, "seed": seed, "costs_ms": COSTS._asdict(), "skipped": skipped}
+    about = {"engine": best, "voice_activity": activity.name, "seed": seed, "skipped": skipped}
     return about | engines[best] | {"engines": engines, "tables": tables}
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from engines.errors import EngineError
 from engines.recognition import select
+from engines.recognition.ears import recogniser as ears
+from engines.recognition.ears.encoder import FRAME
 from engines.voice_activity import select as select_activity
 from runtime.conversation.domain import speech_domain
 from runtime.conversation.floor import FloorRules
@@ -46,6 +48,7 @@ def test_the_virtual_recogniser_works_in_the_nodes_steps():
     """Pre-roll, pieces and the pace of partials are those of the recogniser node."""
     assert (bench.PRE_ROLL, bench.PIECE, bench.PIECES, bench.AFTER) == (node.PRE_ROLL, node._PIECE, node._PIECES, node._AFTER)
     assert bench.EVERY_MS * MS == node._EVERY_NS
+    assert bench.LOOK == ears._EVERY * FRAME
 
 
 def test_the_floor_stops_for_a_word_and_resumes_after_a_hum():
