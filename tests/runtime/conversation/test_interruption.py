@@ -61,8 +61,10 @@ def judge(text, voiced_ms, **facts):
         ("latte", 490, 0.9, Overlap.INTERRUPTION),
         ("tea", 490, 0.9, Overlap.INTERRUPTION),
         ("", 490, 0.0, Overlap.UNSURE),
-        ("large latte", 450, 0.1, Overlap.UNSURE),
-        ("stop", 260, 0.1, Overlap.UNSURE),
+        ("large latte", 450, 0.02, Overlap.UNSURE),
+        ("large latte", 450, 0.1, Overlap.INTERRUPTION),
+        ("stop", 260, 0.02, Overlap.UNSURE),
+        ("stop", 260, 0.1, Overlap.INTERRUPTION),
         ("okay", 900, 0.1, Overlap.INTERRUPTION),
         ("okay", 550, 0.1, Overlap.BACKCHANNEL),
         ("okay", 550, 0.005, Overlap.INTERRUPTION),
@@ -81,7 +83,7 @@ def test_confident_words_need_less_time_and_doubtful_ones_are_none(text, voiced_
 
 def test_doubtful_words_that_are_over_stop_nothing():
     """What a recogniser makes of a cough is neither believed nor sustained."""
-    assert judge("brew who", 500, confidence=0.05, ended=True) is Overlap.BACKCHANNEL
+    assert judge("brew who", 500, confidence=0.02, ended=True) is Overlap.BACKCHANNEL
 
 
 @pytest.mark.parametrize(("text", "voiced_ms"), [("", 800), ("large latte please", 500), ("medium", 500)])
