@@ -313,6 +313,15 @@ def pack_ears(work: Path, *, name: str = "ears", out: Path | None = None) -> int
     return 0
 
 
+@ears.command(name="talk")
+def talk_of_ears(*, out: Path | None = None) -> int:
+    """Cut the general English that ships out of the model in the pocketsphinx wheel."""
+    from visavis import ears as bench
+
+    print(f"{bench.talk(out) / 1e3:.0f} kB")
+    return 0
+
+
 @models.command(name="list")
 def list_models() -> int:
     """All models: where they stand, their size and licence, and what serves while one is missing."""

@@ -12,7 +12,7 @@ from typing import Any
 from engines.models import locate
 from engines.recognition.ears import WEIGHTS
 
-__all__ = ["FOLDS", "evaluate", "pack", "train"]
+__all__ = ["FOLDS", "evaluate", "pack", "talk", "train"]
 
 FOLDS = 3
 """Parts of the order recordings; each is scored by weights that were trained with the other parts only."""
@@ -95,3 +95,11 @@ def pack(work: Path, out: Path = WEIGHTS, name: str = "ears") -> int:
 
     write_head(work / f"{name}.pt", out)
     return out.stat().st_size
+
+
+def talk(out: Path | None = None) -> int:
+    """Write the general English that ships, from the pocketsphinx wheel, to `out`; returns its size in bytes. Raises ModelError."""
+    from engines.recognition.ears.talk import TALK
+    from engines.recognition.training.talk import write_talk
+
+    return write_talk(out or TALK)

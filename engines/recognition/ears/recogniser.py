@@ -43,7 +43,8 @@ class Tuning:
     word_cost: float = 0.0
     beam: float = 13.0
     most: int = 2500
-    even: float = 3.05  # nats per sound that the pack's words may cost beyond mere sounds, until they are as likely wrong as right
+    even: float = 2.8  # nats per sound that the pack's words may cost beyond mere sounds, until they are as likely wrong as right …
+    allowance: float = 10.0  # … after these, which any sentence costs: else a "no" would never be sure
     steepness: float = 2.8
     even_sound: float = 1.5  # the same for the misfit of the sounds alone
     steepness_sound: float = 5.0
@@ -170,15 +171,17 @@ class EarsRecogniser:
         return HeardWord(heard.word, heard.start * FRAME, heard.end * FRAME, self._by_sound((heard,)))
 
     def _confidence(self) -> float:
-        """0..1; 0 without words. Where most words are the pack's, all that they cost counts: who means them says them as the pack does.
-        General talk is dear however well it is heard: there only the sounds count.
+        """0..1; 0 without words. The sounds must fit; where most words are the pack's, all that they cost counts, too: who means them says
+        them as the pack does. General talk is dear however well it is heard.
         """
         words, tuning = self._found.words, self._tuning
         if not words:
             return 0.0
+        by_sound = self._by_sound(words)
         if sum(heard.word in self._own for heard in words) * 2 < len(words):
-            return self._by_sound(words)
-        return _logistic(tuning.steepness * (tuning.even - self._found.surplus / sum(heard.sounds for heard in words)))
+            return by_sound
+        cost = max(self._found.surplus - tuning.allowance, 0.0) / sum(heard.sounds for heard in words)
+        return min(by_sound, _logistic(tuning.steepness * (tuning.even - cost)))
 
     def _by_sound(self, words: Sequence[Heard]) -> float:
         misfit = sum(heard.misfit for heard in words) / sum(heard.sounds for heard in words)

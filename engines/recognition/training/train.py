@@ -89,8 +89,15 @@ def train(
             schedule.step()
         tell(f"pass {number + 1} of {settings.passes}: loss {np.mean(losses):.3f}")
         state = {"settings": asdict(settings), "recordings": len(sets), "done": number + 1, "model": model.state_dict()}
-        torch.save({**state, "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}, resume)
-        torch.save(model.state_dict(), out)
+        _save(model.state_dict(), out)  # before what says that the pass is done
+        _save({**state, "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}, resume)
+
+
+def _save(what: object, path: Path) -> None:
+    """Write `path` whole or not at all: training is stopped at any moment."""
+    half = path.with_name(f"{path.name}.half")
+    torch.save(what, half)
+    half.replace(path)
 
 
 def _batches(sets: dict[str, list[Example]], settings: Settings, number: int) -> Iterator[list[Example]]:
