@@ -12,7 +12,7 @@ from typing import Any
 from engines.models import locate
 from engines.recognition.ears import WEIGHTS
 
-__all__ = ["FOLDS", "evaluate", "pack", "talk", "train"]
+__all__ = ["FOLDS", "WEIGHTS", "evaluate", "pack", "talk", "train"]
 
 FOLDS = 3
 """Parts of the order recordings; each is scored by weights that were trained with the other parts only."""

@@ -50,7 +50,8 @@ class _Graph:
         split = [f"layer{i}" for i in range(len(LAYERS))]
         sizes = self._tensor("sizes", np.full(len(LAYERS), WIDTH // len(LAYERS), np.int64))
         self._nodes.append(helper.make_node("Split", ["layers", sizes], split, axis=-1))
-        parts = [self._norm(name, norm, float(weight)) for name, norm, weight in zip(split, head.norms, head.weights, strict=True)]
+        weights = head.weights.detach().tolist()
+        parts = [self._norm(name, norm, weight) for name, norm, weight in zip(split, head.norms, weights, strict=True)]
         x = self._linear(self._node("Concat", parts, axis=-1), head.input)
         for block in head.blocks:
             kernel = block.depthwise.kernel_size[0]
