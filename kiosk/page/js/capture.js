@@ -30,15 +30,14 @@ export async function capture(frames, emit) {
   }
 }
 
-/** @returns {Float32Array} the mean of the channels */
+/** @returns {Float32Array} the mean of the channels; what a broken driver gives instead of numbers is silence */
 function mono(frame) {
   const sum = new Float32Array(frame.numberOfFrames);
   frame.copyTo(sum, { planeIndex: 0, format: "f32-planar" });
-  if (frame.numberOfChannels === 1) return sum;
   const plane = new Float32Array(frame.numberOfFrames);
   for (let planeIndex = 1; planeIndex < frame.numberOfChannels; planeIndex++) {
     frame.copyTo(plane, { planeIndex, format: "f32-planar" });
     for (let i = 0; i < sum.length; i++) sum[i] += plane[i];
   }
-  return sum.map((value) => value / frame.numberOfChannels);
+  return sum.map((value) => (Number.isFinite(value) ? value / frame.numberOfChannels : 0));
 }
