@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,7 +62,8 @@ def train(
 ) -> None:
     """Train a Head on `sets` and write its weights to `out` (a PyTorch state); `begin`: weights to begin with.
 
-    After each pass all that is needed to go on is kept in `out`.resume; a run with other settings begins anew.
+    After each pass all that is needed to go on is kept in `out`.resume; a run with other settings, recordings or weights to begin with
+    begins anew.
     """
     torch.manual_seed(settings.seed)
     torch.set_num_threads(1)
@@ -72,9 +74,14 @@ def train(
     optimizer = torch.optim.AdamW(model.parameters(), settings.rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.rate, total_steps=sum(steps), pct_start=0.15)
     resume, done = out.with_suffix(".resume"), 0
+    about = {
+        "settings": asdict(settings),
+        "examples": sum(map(len, sets.values())),
+        "begin": "" if begin is None else hashlib.sha256(begin.read_bytes()).hexdigest(),
+    }
     if resume.is_file():
         kept = torch.load(resume, weights_only=True)
-        if kept["settings"] == asdict(settings) and kept["recordings"] == len(sets):
+        if kept.get("about") == about:
             done = kept["done"]
             model.load_state_dict(kept["model"])
             optimizer.load_state_dict(kept["optimizer"])
@@ -88,7 +95,7 @@ def train(
             losses.append(_step(model, group, rng, optimizer))
             schedule.step()
         tell(f"pass {number + 1} of {settings.passes}: loss {np.mean(losses):.3f}")
-        state = {"settings": asdict(settings), "recordings": len(sets), "done": number + 1, "model": model.state_dict()}
+        state = {"about": about, "done": number + 1, "model": model.state_dict()}
         _save(model.state_dict(), out)  # before what says that the pass is done
         _save({**state, "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}, resume)
 
