@@ -42,8 +42,9 @@ def read_dictionary(path: Path, words: Iterable[str]) -> dict[str, list[str]]:
                 word, _, phones = line.strip().partition(" ")
                 if (word := _VARIANT.sub("", word)) in wanted:
                     found.setdefault(word, []).append(phones)
-    except (OSError, UnicodeDecodeError, lzma.LZMAError) as error:
-        raise ModelError(f"pronouncing dictionary {path} cannot be read ({error}): reinstall pocketsphinx") from None
+    except (OSError, UnicodeDecodeError, EOFError, lzma.LZMAError) as error:
+        owner = "visavis" if path == CMUDICT else "pocketsphinx"
+        raise ModelError(f"pronouncing dictionary {path} cannot be read ({error}): reinstall {owner}") from None
     return found
 
 
