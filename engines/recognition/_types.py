@@ -83,9 +83,6 @@ class Recogniser(Protocol):
     def expect(self, hint: str) -> None:
         """What was asked for (a key of the domain's `hints`, "" nothing in particular): counts from the next `begin`."""
 
-    def end_of_turn(self) -> float | None:
-        """P(the speaker is done) where the engine hears that by itself, else None."""
-
 
 @dataclass(frozen=True)
 class Selection:

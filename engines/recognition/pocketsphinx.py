@@ -134,10 +134,6 @@ class PocketsphinxRecogniser:
         """Listen for answers to `hint` from the next utterance on."""
         self._expected = hint if hint in self._hints else ""
 
-    def end_of_turn(self) -> float | None:
-        """Not judged by this engine."""
-        return None
-
 
 def _entries(sounds: dict[str, list[str]]) -> list[str]:
     """Lines of a pronouncing dictionary; further variants are numbered."""

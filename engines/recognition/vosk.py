@@ -96,10 +96,6 @@ class VoskRecogniser:
         """Listen for answers to `hint` as well, from the next utterance on."""
         self._expected = hint
 
-    def end_of_turn(self) -> float | None:
-        """Not judged by this engine."""
-        return None
-
 
 def _check(model: Path) -> bool:
     """Whether the model takes a grammar at run time. Raises ModelError when files are missing: the library only says "failed"."""

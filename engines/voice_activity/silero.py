@@ -19,11 +19,11 @@ _CONTEXT = 64  # samples of the frame before, which the network wants in front
 _STATE = (2, 1, 128)
 
 
-def one_thread_session(model: Path, outputs: Sequence[str] = ()) -> Any:
+def one_thread_session(model: Path, outputs: Sequence[str] = (), graph: bytes | None = None) -> Any:
     """An ONNX Runtime session that uses one thread and never spins: its cores are shared with the face and the recogniser.
 
-    `outputs` are tensors inside the graph that the session shall give after its own. Raises ModelError when the file cannot be loaded or
-    has no such tensors, EngineMissing without onnxruntime.
+    `outputs` are tensors inside the graph that the session shall give after its own; `graph` is run instead of the whole file.
+    Raises ModelError when the file cannot be loaded or has no such tensors, EngineMissing without onnxruntime.
     """
     try:
         import onnxruntime
@@ -34,7 +34,7 @@ def one_thread_session(model: Path, outputs: Sequence[str] = ()) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
-        source = model.read_bytes() + b"".join(map(_output, outputs)) if outputs else str(model)
+        source = graph or (model.read_bytes() + b"".join(map(_output, outputs)) if outputs else str(model))
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001  ONNX Runtime's exceptions have no common base but Exception
         line = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,4 +1,4 @@
-"""The recogniser: words of the utterance that runs now, from its onset on; alone in its process because pocketsphinx holds the GIL."""
+"""The recogniser: words of the utterance that runs now, from its onset on; alone in its process because an engine may hold the GIL."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from engines.errors import EngineMissing, ModelError
 from engines.voice_activity.features import RATE, log_mel
+from engines.voice_activity.silero import one_thread_session
 
 __all__ = ["FRAME", "FRAMES", "LAYERS", "WIDTH", "Encoder", "cut"]
 
@@ -68,12 +69,7 @@ class Encoder:
 
     def __init__(self, model: Path) -> None:
         """`model`: the turn model's file. Raises EngineMissing, ModelError."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(cut(model), options, providers=["CPUExecutionProvider"])
+        self._session = one_thread_session(model, graph=cut(model))
 
     def __call__(self, audio: NDArray[np.int16]) -> NDArray[np.float32]:
         """(FRAMES, WIDTH) for the last 4 s of `audio` (16 kHz), zeros in front of a shorter one."""

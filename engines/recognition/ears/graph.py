@@ -58,7 +58,7 @@ def build(
     kaldifst.arcsort(lexicon, sort_type="olabel")
     kaldifst.arcsort(grammar, sort_type="ilabel")
     both = kaldifst.compose(lexicon, grammar)
-    both = kaldifst.determinize_star(both, use_log=False) or both
+    kaldifst.determinize_star(both)
     kaldifst.minimize_encoded(both)
     _forget(both, range(silent[number[_BACKOFF]], silent[number[_BACKOFF]] + most + 1))
     kaldifst.arcsort(both, sort_type="ilabel")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from engines.errors import ModelError
 from engines.recognition.ears.alphabet import CLASSES
 from engines.recognition.ears.encoder import FRAME, FRAMES, WIDTH, Encoder
+from engines.voice_activity.silero import one_thread_session
 
 __all__ = ["SETTLED", "PhoneStream", "Phones"]
 
@@ -22,8 +23,6 @@ class Phones:
 
     def __init__(self, turn_model: Path, head: Path) -> None:
         """`head`: the ONNX file of `visavis ears pack`. Raises EngineMissing, ModelError."""
-        from engines.voice_activity.silero import one_thread_session
-
         if not head.is_file():
             raise ModelError(f"{head} is missing: reinstall visavis, or make it with 'visavis ears pack'")
         self._head = one_thread_session(head)

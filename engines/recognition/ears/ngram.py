@@ -72,8 +72,11 @@ def ngram(
     """The model of weighted `sentences`; words of `vocabulary` that they lack share one count's discount in the shortest context.
 
     `answers`: what may follow each question, by hint. `talk`: general talk, which has `share` of all that is said. `discount` (0 to 1) is
-    what every seen count lends to what was not seen.
+    what every seen count lends to what was not seen. Raises ValueError for `answers` and an order
+    under 3: no context would see the question.
     """
+    if answers and order < 3:
+        raise ValueError(f"an n-gram of order {order} cannot know what was asked: it needs 3")
     tables: _Tables = [defaultdict(Counter) for _ in range(order)]
     for sentence, weight in sentences:
         _count(tables, (_BEGIN, *sentence, END), 1, 0, weight)

@@ -34,11 +34,9 @@ class Heard:
 
 @dataclass(frozen=True)
 class Found:
-    """The best path: its words (with <other>), its cost, whether a sentence can end there, and what it costs beyond mere sounds (nats)."""
+    """The best path: its words (with <other>), and what it costs beyond mere sounds (nats)."""
 
     words: tuple[Heard, ...]
-    cost: float
-    final: bool
     surplus: float = 0.0
 
 
@@ -73,16 +71,15 @@ class Search:
         `ended`: nothing follows, so a sentence that can end there is preferred.
         """
         if not len(matrix):
-            return Found((), 0.0, final=False)
+            return Found(())
         decoder = kaldi_decoder.FasterDecoder(self._graph.fst, self._options)
         decoder.decode(self._decodable(matrix, hint))
-        final = decoder.reached_final()
-        found, path = decoder.get_best_path(use_final_probs=ended and final)
+        found, path = decoder.get_best_path(use_final_probs=ended and decoder.reached_final())
         if not found:
-            return Found((), float("inf"), final=False)
+            return Found(())
         _, labels, outputs, weight = kaldifst.get_linear_symbol_sequence(path)  # silent ones left out: one label per frame
         cost = weight.value1 + weight.value2
-        return Found(tuple(self._words(matrix, labels[1:], outputs)), cost, final, cost + float(matrix[:, :CLASSES].max(axis=1).sum()))
+        return Found(tuple(self._words(matrix, labels[1:], outputs)), cost + float(matrix[:, :CLASSES].max(axis=1).sum()))
 
     def alternatives(self, matrix: NDArray[np.float32], count: int, hint: str = "") -> list[tuple[tuple[str, ...], float]]:
         """Up to `count` word sequences for the whole of `matrix`, best first, each with its cost."""
