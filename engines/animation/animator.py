@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.animation import upper
-from engines.animation.mouth import Lips, Phone, Track, Vector
+from engines.animation.mouth import Lips, Phone
+from engines.animation.track import Track, Vector
 
 __all__ = ["CUES", "Animator"]
 
@@ -79,8 +80,8 @@ class Animator:
         """The track of somebody who says nothing."""
         return self._lips.still
 
-    def speak(self, phones: Iterable[Phone]) -> Track:
-        """The mouth for (IPA or ARPAbet symbol, start, end), times in seconds on any line; all of a turn at once."""
+    def speak(self, phones: Iterable[tuple[str, float, float] | Phone]) -> Track:
+        """The mouth for phones, or (IPA or ARPAbet symbol, start, end), times in seconds on any line; all of a turn at once."""
         return self._lips.track(phones)
 
     def cue(self, kind: str, at_s: float) -> None:

@@ -2,49 +2,50 @@
 
 The curve is a monotone cubic through the keys, so there is no filter and no lag: a vowel is widest at its centre, lips that must meet
 have met during the whole contact, and the mouth prepares a word before it sounds. Outside of speech it is exactly the mouth at rest.
+
+Contacts (lips of m b p, lip and teeth of f v) are placed first, each long enough for a frame at 25 fps; whatever else is said fits into
+what they leave, however fast the speech is.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from engines.animation.track import RELEASE_S, Accent, Key, Track, Vector
 from engines.animation.visemes import VISEMES, sounds
 
-__all__ = ["Accent", "Lips", "Phone", "Track", "Vector"]
+__all__ = ["Lips", "Phone"]
 
-Vector = NDArray[np.float32]
-Phone = tuple[str, float, float]
-"""(symbol, start, end) in seconds; an empty symbol is a pause."""
+
+class Phone(NamedTuple):
+    """An IPA or ARPAbet symbol from `start` to `end` (s; empty: a pause) and how loud it sounds (dBFS, RMS; NaN: not known)."""
+
+    symbol: str
+    start: float
+    end: float
+    level_db: float = math.nan
+
 
 ANTICIPATION_S = 0.11
 """The lips leave their rest this long before the first sound, as people's do (80-120 ms)."""
-RELEASE_S = 0.13
 PAUSE_S = 0.16
 """A silence at least this long closes the mouth."""
 CONTACT_S = 0.046
 """The shortest time that lips or teeth touch: more than a frame at 25 fps, or no frame might show it."""
+LOUD_DB = -19.0
+"""A vowel this loud opens the mouth as its recipe says: the typical one of voices whose speech is levelled at -20 dBFS."""
 _SPACING_S = 0.025
+_SQUEEZED_S = 0.01  # a sound between two contacts is shown as long as there is a moment for it
 _FULL_S = 0.11
 _STRESS = (0.82, 0.95, 1.08)
-
-
-class Accent(NamedTuple):
-    """A stressed syllable (2) or the beginning of a phrase (3), for head and brows."""
-
-    at: float
-    strength: int
-
-
-class _Key(NamedTuple):
-    at: float
-    shape: Vector
-    firm: bool = False  # contact: no other key may come too close
+_PER_DB = 0.05
+_QUIETEST, _LOUDEST = 0.6, 1.2
+_ROUNDED = 0.25
 
 
 class _Step(NamedTuple):
@@ -54,68 +55,16 @@ class _Step(NamedTuple):
     start: float
     end: float
     stress: int
+    level_db: float = math.nan
 
 
-class Track:
-    """The mouth over time. Immutable; times in seconds on whatever line the phonemes had."""
+class _Contact(NamedTuple):
+    """When lips or teeth touch, and for which steps: the first and the last of neighbours that want the same."""
 
-    def __init__(self, rest: Vector, keys: Sequence[_Key], accents: tuple[Accent, ...] = ()) -> None:
-        self._rest = rest
-        self._times = [k.at for k in keys]
-        self._shapes = np.array([k.shape for k in keys], np.float32).reshape(len(keys), len(rest))
-        self._slopes = _slopes(np.array(self._times), self._shapes)
-        self.accents = accents
-        self._marks = [a.at for a in accents]
-
-    @property
-    def start(self) -> float:
-        """When the mouth leaves its rest; inf if never."""
-        return self._times[0] if self._times else float("inf")
-
-    @property
-    def end(self) -> float:
-        """When the mouth is at rest for good; -inf if it never moved."""
-        return self._times[-1] if self._times else float("-inf")
-
-    def accents_near(self, seconds: float, reach: float) -> tuple[Accent, ...]:
-        """The accents within `reach` of `seconds`."""
-        return self.accents[bisect_left(self._marks, seconds - reach) : bisect_right(self._marks, seconds + reach)]
-
-    def at(self, seconds: float) -> Vector:
-        """The mouth's weights, shape (mouth controls,); the resting mouth itself, bit by bit, where nothing is said."""
-        i = bisect_right(self._times, seconds) - 1
-        if i < 0 or i >= len(self._times) - 1:
-            return self._rest
-        a, b = self._shapes[i], self._shapes[i + 1]
-        if np.array_equal(a, b):
-            same: Vector = self._shapes[i]
-            return same
-        span = self._times[i + 1] - self._times[i]
-        u = np.float32((seconds - self._times[i]) / span)
-        v = 1 - u
-        bend = (span * u * v) * (v * self._slopes[i] - u * self._slopes[i + 1])
-        shape: Vector = (v * v * (1 + 2 * u)) * a + (u * u * (3 - 2 * u)) * b + bend.astype(np.float32)
-        return shape
-
-    def cut(self, seconds: float) -> Track:
-        """This track, interrupted: from `seconds` on the mouth closes."""
-        if not self.start < seconds < self.end:
-            return Track(self._rest, ())
-        kept = [_Key(t, s) for t, s in zip(self._times, self._shapes, strict=True) if t < seconds]
-        now = [_Key(seconds, self.at(seconds)), _Key(seconds + RELEASE_S, self._rest)]
-        return Track(self._rest, [*kept, *now], tuple(a for a in self.accents if a.at < seconds))
-
-
-def _slopes(times: NDArray[np.float64], shapes: Vector) -> Vector:
-    """Tangents of the monotone cubic (Fritsch and Butland): zero at every turning point, so the curve never leaves its keys' range."""
-    out = np.zeros_like(shapes)
-    if len(times) > 2:
-        steps = np.diff(shapes, axis=0) / np.diff(times)[:, None]
-        before, after = steps[:-1], steps[1:]
-        same = before * after > 0
-        total = np.where(same, before + after, 1.0)
-        out[1:-1] = np.where(same, 2 * before * after / total, 0.0)
-    return out
+    begin: float
+    end: float
+    first: int
+    last: int
 
 
 class Lips:
@@ -128,8 +77,7 @@ class Lips:
         self._smile = np.array([n.startswith(("mouthSmile", "mouthDimple")) for n in names])
         self._tongue = np.array([n == "tongueUp" for n in names])
         self._jaw = np.array([n == "jawOpen" for n in names])
-        self._opening = np.array([n.startswith(("jawOpen", "mouthLowerDown", "mouthUpperUp", "tongueUp")) for n in names])
-        self._round = np.array([n in {"mouthPucker", "mouthFunnel"} for n in names])
+        self._pucker = np.array([n == "mouthPucker" for n in names])
         self._shapes = {name: self._recipe(v.weights, v.smile) for name, v in VISEMES.items()}
         self.still = Track(self._rest, ())
 
@@ -141,42 +89,39 @@ class Lips:
                     shape[self._index[part]] += np.float32(value)
         return shape
 
-    def track(self, phones: Iterable[Phone]) -> Track:
-        """The mouth for `phones`, in order; what lies between them or is empty is a pause."""
+    def track(self, phones: Iterable[tuple[str, float, float] | Phone]) -> Track:
+        """The mouth for `phones`, in order; what lies between them or is empty is a pause, times that are no numbers are left out."""
         steps = _steps(phones)
-        keys: list[_Key] = []
+        contacts = _contacts(steps)
+        firm = [(Key(c.begin, self._shape(steps, c.first), firm=True), Key(c.end, self._shape(steps, c.last), firm=True)) for c in contacts]
+        soft: list[Key] = []
         for i, step in enumerate(steps):
-            if step.viseme:
-                self._say(keys, steps, i)
-            else:
-                self._pause(keys, step, first=i == 0, last=i == len(steps) - 1)
-        return Track(self._rest, _spaced(keys), _accents(steps))
+            if not step.viseme:
+                self._pause(soft, steps, i)
+            elif not VISEMES[step.viseme].holds:
+                self._say(soft, steps, i, contacts)
+        return Track(self._rest, _woven(firm, soft), _accents(steps))
 
-    def _say(self, keys: list[_Key], steps: Sequence[_Step], i: int) -> None:
+    def _say(self, keys: list[Key], steps: Sequence[_Step], i: int, contacts: Sequence[_Contact]) -> None:
         step, length = steps[i], steps[i].end - steps[i].start
         shape = self._shape(steps, i)
-        if VISEMES[step.viseme].holds:
-            # Contact from a little before the sound to nearly its end; lips that open late would show the burst as a blur.
-            begin = step.start - 0.008
-            end = max(step.end - 0.012, begin + CONTACT_S)
-            keys += [_Key(begin, shape, firm=True), _Key(end, shape, firm=True)]
-        elif length > 0.16:
+        if length > 0.16:
             soft = 0.8 * shape + 0.2 * self._rest
             keys += [
-                _Key(step.start + 0.2 * length, soft),
-                _Key(step.start + 0.46 * length, shape),
-                _Key(step.start + 0.82 * length, soft),
+                Key(step.start + 0.2 * length, soft),
+                Key(step.start + 0.46 * length, shape),
+                Key(step.start + 0.82 * length, soft),
             ]
         else:
-            keys.append(_Key(step.start + 0.46 * length, shape))
+            keys.append(Key(_between(step.start + 0.46 * length, i, contacts), shape))
 
     def _shape(self, steps: Sequence[_Step], i: int) -> Vector:
-        """The sound's own shape, scaled by stress and length, leaning towards the vowels around it."""
+        """The sound's own shape, scaled by stress, loudness and length, leaning towards the vowels around it."""
         step = steps[i]
         viseme = VISEMES[step.viseme]
         own = self._shapes[step.viseme]
         if viseme.vowel:
-            scale = _STRESS[step.stress] * min(1.0, 0.45 + 0.55 * (step.end - step.start) / _FULL_S)
+            scale = _openness(step) * min(1.0, 0.45 + 0.55 * (step.end - step.start) / _FULL_S)
             own = np.where(self._smile, own, own * np.float32(scale))
         before, after = self._vowel(steps, i, -1), self._vowel(steps, i, 1)
         around = [v for v in (before, after, after) if v is not None]  # what comes counts twice: speech looks ahead
@@ -189,8 +134,8 @@ class Lips:
             if not viseme.vowel:  # a tongue behind the teeth keeps the jaw from dropping far
                 mixed = np.where(self._jaw, np.minimum(mixed, 0.3), mixed)
             return mixed.astype(np.float32)
-        if viseme.holds:  # closed lips may be rounded for what comes, but they stay closed
-            return np.where(self._round, 0.25 * lean, own).astype(np.float32)
+        if viseme.holds:  # closed lips may be pushed forward for what comes, but no more: a funnel would part them
+            return np.where(self._pucker, _ROUNDED * lean, own).astype(np.float32)
         return own
 
     def _vowel(self, steps: Sequence[_Step], i: int, way: int) -> Vector | None:
@@ -201,25 +146,33 @@ class Lips:
                 return self._shapes[steps[k].viseme]
         return None
 
-    def _pause(self, keys: list[_Key], step: _Step, *, first: bool, last: bool) -> None:
-        length = step.end - step.start
-        if first:
-            keys.append(_Key(step.end - ANTICIPATION_S, self._rest))
-        elif last:
-            keys.append(_Key(step.start + RELEASE_S, self._rest))
+    def _pause(self, keys: list[Key], steps: Sequence[_Step], i: int) -> None:
+        step, length = steps[i], steps[i].end - steps[i].start
+        if i == 0:
+            keys.append(Key(step.end - ANTICIPATION_S, self._rest))
+        elif i == len(steps) - 1:
+            keys.append(Key(step.start + RELEASE_S, self._rest))
         elif length >= PAUSE_S + 0.1:
-            keys += [_Key(step.start + RELEASE_S, self._rest), _Key(max(step.end - ANTICIPATION_S, step.start + RELEASE_S), self._rest)]
+            keys += [Key(step.start + RELEASE_S, self._rest), Key(max(step.end - ANTICIPATION_S, step.start + RELEASE_S), self._rest)]
         elif length >= PAUSE_S:
-            keys.append(_Key((step.start + step.end) / 2, self._rest))
-        elif keys and length > 0.06 and not keys[-1].firm:
-            keys.append(_Key((step.start + step.end) / 2, 0.5 * keys[-1].shape + 0.5 * self._rest))
+            keys.append(Key((step.start + step.end) / 2, self._rest))
+        elif length > 0.06 and keys and not VISEMES[steps[i - 1].viseme].holds:
+            keys.append(Key((step.start + step.end) / 2, 0.5 * keys[-1].shape + 0.5 * self._rest))
 
 
-def _steps(phones: Iterable[Phone]) -> list[_Step]:
+def _openness(step: _Step) -> float:
+    """How far a vowel opens the mouth, 1 as its recipe says: by how loud it is, else by its stress."""
+    if math.isfinite(step.level_db):
+        return min(max(1 + _PER_DB * (step.level_db - LOUD_DB), _QUIETEST), _LOUDEST)
+    return _STRESS[step.stress]
+
+
+def _steps(phones: Iterable[tuple[str, float, float] | Phone]) -> list[_Step]:
     """Sounds and pauses without gaps, beginning and ending with a pause; several sounds of one phoneme share its time."""
     steps: list[_Step] = []
-    for symbol, start, end in phones:
-        if not end > start:
+    for symbol, begin, end, level in (Phone(*phone) for phone in phones):
+        start = max(begin, steps[-1].end) if steps else begin
+        if not (math.isfinite(start) and math.isfinite(end) and end > start):
             continue
         if steps and start - steps[-1].end > 0.001:
             steps.append(_Step("", steps[-1].end, start, 0))
@@ -227,13 +180,10 @@ def _steps(phones: Iterable[Phone]) -> list[_Step]:
         at = start
         for sound in found:
             to = at + sound.share * (end - start)
-            steps.append(_Step(sound.viseme, at, to, sound.stress))
+            steps.append(_Step(sound.viseme, at, to, sound.stress, level))
             at = to
         if not found:
-            if steps and not steps[-1].viseme:
-                steps[-1] = steps[-1]._replace(end=end)
-            else:
-                steps.append(_Step("", start, end, 0))
+            steps.append(_Step("", start, end, 0))
     while steps and not steps[0].viseme:
         steps.pop(0)
     while steps and not steps[-1].viseme:
@@ -241,20 +191,71 @@ def _steps(phones: Iterable[Phone]) -> list[_Step]:
     if not steps:
         return []
     begin, finish = steps[0].start, steps[-1].end
-    return [_Step("", begin - 1, begin, 0), *steps, _Step("", finish, finish + 1, 0)]
+    return _joined([_Step("", begin - 1, begin, 0), *steps, _Step("", finish, finish + 1, 0)])
 
 
-def _spaced(keys: Sequence[_Key]) -> list[_Key]:
+def _joined(steps: Iterable[_Step]) -> list[_Step]:
+    """Pauses in a row are one."""
+    found: list[_Step] = []
+    for step in steps:
+        if found and not found[-1].viseme and not step.viseme:
+            found[-1] = found[-1]._replace(end=step.end)
+        else:
+            found.append(step)
+    return found
+
+
+def _contacts(steps: Sequence[_Step]) -> list[_Contact]:
+    """From a little before the sound to nearly its end (lips that open late would show the burst as a blur), and never too short to be
+    seen. A lip cannot be at the other lip and at the teeth: between two contacts there is time to change.
+    """
+    found: list[_Contact] = []
+    for i, step in enumerate(steps):
+        if not step.viseme or not VISEMES[step.viseme].holds:
+            continue
+        if found and found[-1].last == i - 1 and steps[i - 1].viseme == step.viseme:
+            found[-1] = found[-1]._replace(end=step.end - 0.012, last=i)
+        else:
+            found.append(_Contact(step.start - 0.008, step.end - 0.012, i, i))
+    found = [_lengthened(c) for c in found]
+    for k in range(len(found) - 1):
+        one, other = found[k], found[k + 1]
+        if other.begin - one.end < _SPACING_S:
+            turn = (one.end + other.begin) / 2
+            found[k] = one._replace(end=turn - _SPACING_S / 2, begin=min(one.begin, turn - _SPACING_S / 2 - CONTACT_S))
+            found[k + 1] = other._replace(begin=turn + _SPACING_S / 2, end=max(other.end, turn + _SPACING_S / 2 + CONTACT_S))
+    for k in range(len(found) - 1, 0, -1):  # what the widening above took from a contact before
+        latest = found[k].begin - _SPACING_S
+        if found[k - 1].end > latest:
+            found[k - 1] = found[k - 1]._replace(end=latest, begin=min(found[k - 1].begin, latest - 0.02))
+    return found
+
+
+def _lengthened(contact: _Contact) -> _Contact:
+    missing = CONTACT_S - (contact.end - contact.begin)
+    return contact if missing <= 0 else contact._replace(begin=contact.begin - missing / 2, end=contact.end + missing / 2)
+
+
+def _between(at: float, i: int, contacts: Sequence[_Contact]) -> float:
+    """The moment for step `i`: `at`, or as far as the contacts before and after it leave room."""
+    low = max((c.end for c in contacts if c.last < i), default=-math.inf) + _SPACING_S
+    high = min((c.begin for c in contacts if c.first > i), default=math.inf) - _SPACING_S
+    return min(max(at, low), high) if low <= high else (low + high) / 2
+
+
+def _woven(firm: Sequence[tuple[Key, Key]], soft: Sequence[Key]) -> list[Key]:
     """Keys in order and not closer than a mouth can follow; contacts stay, what crowds them gives way."""
-    kept: list[_Key] = []
-    for key in keys:
-        while kept and key.firm and not kept[-1].firm and key.at - kept[-1].at < _SPACING_S and len(kept) > 1:
-            kept.pop()
-        if kept and key.at <= kept[-1].at + (1e-4 if key.firm else _SPACING_S):
-            if not key.firm:
-                continue
-            key = key._replace(at=kept[-1].at + 1e-3)  # noqa: PLW2901 - two contacts in a row
-        kept.append(key)
+    kept: list[Key] = []
+    spans = list(firm)
+    for key in soft:
+        while spans and spans[0][1].at < key.at:
+            kept += spans.pop(0)
+        before = key.at - kept[-1].at if kept else math.inf
+        after = spans[0][0].at - key.at if spans else math.inf
+        if before >= (_SQUEEZED_S if kept and kept[-1].firm else _SPACING_S) - 1e-9 and after >= _SQUEEZED_S - 1e-9:
+            kept.append(key)
+    for span in spans:
+        kept += span
     return kept
 
 

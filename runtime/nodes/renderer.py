@@ -78,7 +78,7 @@ class Follower:
             return
         horizon = self._shown[0] - _KEEP_S if self._shown else 0.0
         self._phones = [p for p in self._phones if p[2] > horizon]
-        self._phones += [(p.symbol, p.start / VOICE_RATE, p.end / VOICE_RATE) for p in message.phonemes]
+        self._phones += [Phone(p.symbol, p.start / VOICE_RATE, p.end / VOICE_RATE) for p in message.phonemes]
         self._end = message.start + message.samples
         self._track = self._animator.speak(self._phones)
 

@@ -41,6 +41,94 @@ def test_teeth_on_the_lip(animator: Animator, at: dict[str, int], sound: str):
     assert frame[at["jawOpen"]] < 0.12
 
 
+@pytest.mark.parametrize("vowel", ["oʊ", "uː", "ʊ", "ɔː", "AO1"])
+def test_rounding_never_parts_lips_that_meet(animator: Animator, at: dict[str, int], vowel: str):
+    """Before and after a round vowel the lips of b are pushed forward, but no funnel, jaw or lip weight opens them."""
+    phones = [(vowel, 0.0, 0.15), ("b", 0.15, 0.22), (vowel, 0.22, 0.37)]
+    frame = animator.frame(0, track=animator.speak(phones), position=0.18)
+    assert frame[at["mouthPucker"]] > 0.03
+    assert max(frame[at[n]] for n in (*OPEN, "mouthFunnel", "mouthShrugUpper")) < 1e-6
+
+
+def _seen(animator: Animator, at: dict[str, int], phones: list[Phone], offset: float) -> tuple[bool, bool]:
+    """Whether some frame at 25 fps shows the lips closed, and some the teeth on the lip, no more than 60 ms away from `phones`."""
+    inside = [f for t, f in _frames(animator, phones, 25, offset) if phones[0][2] - 0.06 <= t <= phones[-1][1] + 0.06]
+    lips = [f for f in inside if max(f[at[n]] for n in (*OPEN, "mouthFunnel")) < 1e-6 and f[at["mouthPress_L"]] > 0.3]
+    teeth = [f for f in inside if f[at["mouthRollLower"]] > 0.55 and f[at["mouthUpperUp_L"]] > 0.45 and f[at["jawOpen"]] < 0.1]
+    return bool(lips), bool(teeth)
+
+
+@pytest.mark.parametrize("cluster", ["mf", "fm", "pf", "vb"])
+@pytest.mark.parametrize("length", [0.015, 0.03, 0.06])
+def test_contacts_beside_each_other_are_both_seen(animator: Animator, at: dict[str, int], cluster: str, length: float):
+    """In "comfort", "from five" and "of mine", however fast, frames show the lips closed and the teeth on the lip."""
+    ends = [0.15 + length, 0.15 + 2 * length]
+    phones = [("ˈɑː", 0.0, 0.15), (cluster[0], 0.15, ends[0]), (cluster[1], *ends), ("ˈɑː", ends[1], ends[1] + 0.15)]
+    for offset in np.arange(0, 0.04, 0.005):
+        assert _seen(animator, at, phones, offset) == (True, True)
+
+
+def test_three_contacts_in_a_row_keep_their_order(animator: Animator, at: dict[str, int]):
+    """In "of him, perfect" said very fast, v, m and f are each reached, in this order."""
+    phones = [("ɒ", 0, 0.05), ("v", 0.05, 0.07), ("m", 0.07, 0.09), ("f", 0.09, 0.11), ("ɪ", 0.11, 0.2)]
+    track = animator.speak(phones)
+    frames = [animator.frame(0, track=track, position=t) for t in np.arange(-0.05, 0.2, 0.002)]
+    teeth = [f[at["mouthRollLower"]] > 0.55 for f in frames]
+    lips = [f[at["mouthPress_L"]] > 0.3 and f[at["mouthUpperUp_L"]] < 0.02 for f in frames]
+    closed = np.flatnonzero(lips)
+    assert len(closed)
+    assert any(teeth[: closed[0]])
+    assert any(teeth[closed[-1] :])
+
+
+@pytest.mark.parametrize("length", [0.06, 0.08])
+def test_a_fast_vowel_between_contacts_is_seen(animator: Animator, at: dict[str, int], length: float):
+    """In a hurried "pub" the mouth opens between p and b."""
+    track = animator.speak([("p", 0.0, 0.05), ("ʌ", 0.05, 0.05 + length), ("b", 0.05 + length, 0.1 + length)])
+    assert max(animator.frame(0, track=track, position=t)[at["jawOpen"]] for t in np.arange(0, 0.1 + length, 0.002)) > 0.15
+
+
+@pytest.mark.parametrize("pause", [0.03, 0.08, 0.12, 0.3])
+def test_contacts_across_words_and_clauses(animator: Animator, at: dict[str, int], pause: float):
+    """In "stop, please" the lips stay closed over a short pause, and meet again after a long one."""
+    phones = [
+        ("ˈɑː", 0.0, 0.2),
+        ("p", 0.2, 0.27),
+        ("", 0.27, 0.27 + pause),
+        ("p", 0.27 + pause, 0.34 + pause),
+        ("iː", 0.34 + pause, 0.6 + pause),
+    ]
+    track = animator.speak(phones)
+    for begin in (0.2, 0.27 + pause):
+        frame = animator.frame(0, track=track, position=begin + 0.035)
+        assert max(frame[at[n]] for n in OPEN) < 1e-6
+        assert frame[at["mouthPress_L"]] > 0.3
+    between = [animator.frame(0, track=track, position=0.27 + x * pause) for x in (0.2, 0.5, 0.8)]
+    assert max(f[at["jawOpen"]] for f in between) < 0.01
+
+
+def test_the_jaw_follows_loudness(animator: Animator, at: dict[str, int]):
+    """A loud vowel opens the mouth wider than a soft one, within bounds; where loudness is not known, stress decides."""
+
+    def jaw(level: float, symbol: str = "ˈɑː") -> float:
+        track = animator.speak([Phone("h", 0, 0.05), Phone(symbol, 0.05, 0.25, level)])
+        return float(animator.frame(0, track=track, position=0.14)[at["jawOpen"]])
+
+    levels = [jaw(level) for level in (-60, -25, -19, -15, 0)]
+    assert levels == sorted(levels)
+    assert 0.5 * levels[2] < levels[0] < levels[1] < 0.9 * levels[2] < levels[2] < levels[3]
+    assert levels[-1] <= 1.25 * levels[2]
+    assert jaw(np.nan) > jaw(np.nan, "ɑː") > 0.3
+
+
+def test_times_that_are_no_numbers_are_left_out(animator: Animator):
+    """A phoneme without a proper time does not spoil the others."""
+    good = [("m", 0.0, 0.1), ("ˈɑː", 0.1, 0.3)]
+    bad = [("f", np.nan, 0.05), ("f", -np.inf, 0.02), *good, ("f", 0.3, np.inf), ("f", 0.3, 0.3), ("f", 0.3, np.nan)]
+    one, other = animator.speak(good), animator.speak(bad)
+    assert all(np.array_equal(one.at(t), other.at(t)) for t in np.arange(-0.3, 0.7, 0.01))
+
+
 @pytest.mark.parametrize("sound", ["θ", "l", "d", "n"])
 def test_the_tongue_rises(animator: Animator, at: dict[str, int], sound: str):
     """TH, L, D, N lift the tongue to the teeth."""
@@ -90,11 +178,11 @@ def test_cut_closes_the_mouth_smoothly(animator: Animator):
     track = animator.speak([("ˈɑː", 0.0, 0.3), ("ˈiː", 0.3, 0.6)])
     cut = track.cut(0.15)
     assert np.allclose(track.at(0.1499), cut.at(0.1501), atol=0.02)
-    assert np.array_equal(cut.at(0.29), IDLE[LIPS_WITH_PUFF])
-    assert np.array_equal(track.cut(5.0).at(5.1), IDLE[LIPS_WITH_PUFF])
+    assert np.array_equal(cut.at(0.29), IDLE[MOUTH])
+    assert np.array_equal(track.cut(5.0).at(5.1), IDLE[MOUTH])
 
 
-LIPS_WITH_PUFF = [i for i, n in enumerate(NAMES) if n.startswith(("mouth", "jaw", "tongue", "cheekPuff"))]
+MOUTH = [i for i, n in enumerate(NAMES) if n.startswith(("mouth", "jaw", "tongue", "cheekPuff"))]
 
 
 @pytest.mark.parametrize("fps", [25, 30])
