@@ -1,4 +1,4 @@
-"""One control vector per frame: the mouth of what is said, and a face around it that listens, thinks and breathes."""
+"""One control vector per frame: the mouth of what is said, and a face around it that listens, thinks, feels and breathes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.animation import upper
+from engines.animation.moods import CUES, MIRRORED, MOODS
 from engines.animation.mouth import Lips, Phone
 from engines.animation.track import Track, Vector
+from engines.animation.upper import Lids, Spring
 
-__all__ = ["CUES", "Animator"]
+__all__ = ["Animator"]
 
-CUES = {"nod": 0.75, "brow": 0.7, "glance": 0.9, "smile": 2.6}
-"""Short reactions and how long they last (s): a nod, a lift of the brows, a look of attention, a smile of the eyes."""
-
-_RISE = 7.0
+_PACE = 9.0
 """How fast posture and head follow (1/s): a change is seen after 50 ms and done after half a second."""
-_MAX_STEP_S = 0.1
+_MOOD_PACE = 6.0
+_AGAIN_S = 5.0
+"""After so long without a frame the face begins anew."""
+_TURN = np.array((12.0, 7.5, 5.5))
+"""The head stays within these degrees: beyond them no avatar has been trained well."""
 _MOUTH = ("mouth", "jaw", "tongue", "cheekPuff")
+_FARTHEST = np.array((25.0, 18.0))
+"""Visitors farther aside are looked at from the corner of the eyes: gaze and head cannot do more."""
+_NOTICED = 0.0005
+_WHIM = 20  # the stream of noise that moves the brows
 
 
 class _Pose(NamedTuple):
@@ -48,6 +55,24 @@ _POSES = {
 }
 
 
+class _Look(NamedTuple):
+    """The eyes rest at `place` from `at` to `until`."""
+
+    place: tuple[float, float]
+    at: float
+    until: float
+
+
+class _Act(NamedTuple):
+    """What the reactions do together: nod (degrees down), shake (degrees aside), lift of the brows, widening of the eyes, smile."""
+
+    nod: float
+    shake: float
+    lift: float
+    wide: float
+    smile: float
+
+
 class Animator:
     """The face's movements. Deterministic: the same seed and the same calls give the same frames; no clock, no global state.
 
@@ -58,16 +83,20 @@ class Animator:
     def __init__(self, names: Sequence[str], ranges: NDArray[np.float32], idle: Vector, seed: int = 0) -> None:
         self._seed = seed
         self._low, self._high = np.array(ranges, np.float32).T.copy()
-        self._idle = np.clip(np.array(idle, np.float32), self._low, self._high)
+        self._idle = np.clip(np.nan_to_num(np.array(idle, np.float32)), self._low, self._high)
         self._index = {name: i for i, name in enumerate(names)}
         self._mouth = np.array([i for i, n in enumerate(names) if n.startswith(_MOUTH)], np.intp)
         self._lips = Lips([names[i] for i in self._mouth], self._idle[self._mouth])
         self._smiles = [i for i, n in enumerate(names) if n.startswith("mouthSmile")]
+        self._moods = {mood: self._felt(weights) for mood, weights in MOODS.items()}
         self._cues: deque[tuple[str, float]] = deque(maxlen=16)
+        self._look = _Look((0.0, 0.0), -math.inf, -math.inf)
         self._last = -math.inf
-        self._pose = np.array(_POSES["idle"])
-        self._gaze = np.zeros(2)
-        self._turn = np.zeros(2)
+        self._pose = Spring(np.array(_POSES["idle"]), _PACE)
+        self._mood = Spring(np.zeros(len(names) + 2), _MOOD_PACE)
+        self._turn = Spring(np.zeros(2), _PACE)
+        self._lids = Lids(seed)
+        self._gaze = self._aim = np.zeros(2)
 
     @property
     def idle(self) -> Vector:
@@ -90,6 +119,11 @@ class Animator:
             raise ValueError(f"no reaction {kind!r}: {', '.join(CUES)}")
         self._cues.append((kind, at_s))
 
+    def look(self, place: tuple[float, float], at_s: float, seconds: float = 0.9) -> None:
+        """Look at something at `place` (yaw, pitch in degrees, as seen from the face) from `at_s` on for `seconds`."""
+        if all(map(math.isfinite, (*place, at_s, seconds))):
+            self._look = _Look(place, at_s, at_s + seconds)
+
     def frame(
         self,
         t_s: float,
@@ -98,42 +132,63 @@ class Animator:
         position: float = 0.0,
         posture: str = "idle",
         target: tuple[float, float] = (0.0, 0.0),
+        mood: str = "neutral",
+        visitor: str = "neutral",
     ) -> Vector:
-        """Controls at `t_s`, (n,) float32 within the ranges.
+        """Controls at `t_s`, (n,) float32: always numbers within the ranges, whatever was asked for.
 
-        `position`: what of `track` is heard then; `target`: yaw and pitch of the visitor. Frames are asked for in the order of time;
-        a jump back begins anew from the posture.
+        `position`: what of `track` is heard then; `target`: yaw and pitch of the visitor; `mood`: one of MOODS (any other counts as
+        neutral), which wins over the mood of the `visitor`. Frames are asked for in the order of time; a jump begins anew from the
+        posture.
         """
-        step = t_s - self._last
-        self._last = t_s
-        ease = 1.0 if not 0 <= step < 5 else 1 - math.exp(-_RISE * min(step, _MAX_STEP_S))
-        self._pose += ease * (np.array(_POSES.get(posture, _POSES["attentive"])) - self._pose)
-        pose = _Pose(*self._pose)
+        t = t_s if math.isfinite(t_s) else max(self._last, 0.0)
+        step = t - self._last if 0 <= t - self._last < _AGAIN_S else math.inf
+        self._last = t
+        place = np.clip(np.nan_to_num(np.array(target, np.float64)), -_FARTHEST, _FARTHEST)
+        pose = _Pose(*self._pose.follow(np.array(_POSES.get(posture, _POSES["attentive"])), step))
         out: Vector = self._idle.copy()
         track = track or self._lips.still
         lips = track.at(position)
         out[self._mouth] = lips
-        nod, lift, wide, smile = self._reactions(t_s)
+        felt = self._feel(mood, visitor, step)
         beat, stress = _prosody(track, position)
-        away = upper.glance(self._seed, t_s, posture)
-        yaw, pitch, roll = self._head(t_s, pose, away, target, ease)
-        pitch += nod + beat
-        self._eyes(out, t_s, (yaw, pitch), away, target, step)
-        self._put(out, "yaw", yaw)
-        self._put(out, "pitch", pitch)
-        self._put(out, "roll", roll)
-        breath = upper.breath(t_s)
-        self._put(out, "browInnerUp", pose.brow_inner + 0.012 * breath + 0.4 * lift + 0.35 * stress)
-        self._put(out, "browOuterUp", pose.brow_outer + 0.008 * breath + 0.5 * lift + 0.45 * stress)
+        act = self._reactions(t)
+        aim, shift = self._direct(t, posture, place)
+        yaw, pitch, roll = self._head(t, step, pose, aim, place)
+        head = np.clip((yaw + act.shake, pitch + act.nod + beat + felt[-2], roll + felt[-1]), -_TURN, _TURN)
+        self._eyes(out, t, step, head, posture, shift)
+        for name, angle in zip(("yaw", "pitch", "roll"), head, strict=True):
+            self._put(out, name, float(angle))
+        breath, whim = upper.breath(self._seed, t), upper.noise(self._seed, _WHIM, t, 7.0)
+        self._put(out, "browInnerUp", pose.brow_inner + 0.012 * breath + 0.02 * whim + 0.4 * act.lift + 0.35 * stress)
+        self._put(out, "browOuterUp", pose.brow_outer + 0.008 * breath + 0.015 * whim + 0.5 * act.lift + 0.45 * stress)
         self._put(out, "browDown", pose.brow_down)
-        self._put(out, "eyeWide", pose.wide + wide)
-        self._put(out, "eyeSquint", pose.squint + 0.2 * smile)
-        self._put(out, "cheekSquint", 0.25 * smile)
-        if smile:  # on the mouth only while it speaks: at rest it is the pack's own
+        self._put(out, "eyeWide", pose.wide + act.wide)
+        self._put(out, "eyeSquint", pose.squint + 0.2 * act.smile)
+        self._put(out, "cheekSquint", 0.25 * act.smile)
+        if act.smile:  # on the mouth only while it speaks: at rest it is the pack's own, or the mood's
             moved = float(np.abs(lips - self._lips.rest).max(initial=0.0))
-            out[self._smiles] += np.float32(0.15 * smile * min(1.0, moved / 0.15))
-        np.clip(out, self._low, self._high, out=out)
-        return out
+            out[self._smiles] += np.float32(0.15 * act.smile * min(1.0, moved / 0.15))
+        out += felt[:-2].astype(np.float32)
+        return np.clip(np.where(np.isfinite(out), out, self._idle), self._low, self._high)
+
+    def _felt(self, weights: dict[str, float]) -> NDArray[np.float64]:
+        """A mood's weights by control, then its pitch and roll."""
+        found = np.zeros(len(self._idle) + 2)
+        for name, value in weights.items():
+            for part in (name, f"{name}_L", f"{name}_R"):
+                if part in self._index and name not in {"pitch", "roll"}:
+                    found[self._index[part]] = value
+        found[-2:] = weights.get("pitch", 0.0), weights.get("roll", 0.0)
+        return found
+
+    def _feel(self, mood: str, visitor: str, step: float) -> NDArray[np.float64]:
+        """The mood as it shows now: one's own, else half of what the visitor's calls for."""
+        wanted = self._moods.get(mood, self._moods["neutral"])
+        if not wanted.any() and visitor in MIRRORED:
+            wanted = 0.5 * self._moods[MIRRORED[visitor]]
+        felt = self._mood.follow(wanted, step)
+        return np.where((wanted == 0) & (np.abs(felt) < _NOTICED), 0.0, felt)
 
     def _put(self, out: Vector, name: str, value: float) -> None:
         for part in (name, f"{name}_L", f"{name}_R"):
@@ -141,45 +196,56 @@ class Animator:
             if i is not None:
                 out[i] += value
 
-    def _reactions(self, t: float) -> tuple[float, float, float, float]:
-        """Nod (degrees), lift of the brows, widening of the eyes, smile at `t`."""
-        nod = lift = wide = smile = 0.0
+    def _reactions(self, t: float) -> _Act:
+        nod = shake = lift = wide = smile = 0.0
         for kind, at in self._cues:
             x = (t - at) / CUES[kind]
             if not 0 <= x < 1:
                 continue
+            vigour = 1 + 0.12 * math.sin(78.233 * at)  # no two nods are the same
             if kind == "nod":  # down, up a little, down less: as one nods along
-                nod += 2.1 * math.sin(3 * math.pi * x) * (1 - x) * (1.0 if x < 1 / 3 else 0.55)
+                nod += 2.1 * vigour * math.sin(3 * math.pi * x) * (1 - x) * (1.0 if x < 1 / 3 else 0.55)
                 lift += 0.1 * math.sin(math.pi * x)
+            elif kind == "shake":
+                shake += 1.7 * vigour * math.sin(4 * math.pi * x) * math.sin(math.pi * x)
             elif kind == "brow":
-                lift += 0.45 * math.sin(math.pi * x) ** 2
+                lift += 0.45 * vigour * math.sin(math.pi * x**0.75) ** 2  # up sooner than down
             elif kind == "glance":
                 rise = min(1.0, x * CUES[kind] / 0.1) * upper.bump(max(0.0, (x - 0.4) / 0.6))
                 wide += 0.22 * rise
                 lift += 0.3 * rise
             else:
                 smile += math.sin(math.pi * x) ** 2
-        return nod, min(lift, 0.6), min(wide, 0.3), min(smile, 1.0)
+        return _Act(nod, shake, min(lift, 0.6), min(wide, 0.3), min(smile, 1.0))
 
-    def _head(self, t: float, pose: _Pose, away: upper.Glance, target: tuple[float, float], ease: float) -> tuple[float, float, float]:
+    def _direct(self, t: float, posture: str, place: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+        """Where the eyes are to look (yaw, pitch), and by how many degrees that has just jumped."""
+        if self._look.at <= t < self._look.until:
+            aim = np.array(self._look.place)
+        else:
+            away = upper.glance(self._seed, t, posture)
+            aim = place + np.array((away.yaw, away.pitch))
+        shift = float(np.hypot(*(aim - self._aim)))
+        self._aim = aim
+        return aim, shift
+
+    def _head(self, t: float, step: float, pose: _Pose, aim: NDArray[np.float64], place: NDArray[np.float64]) -> tuple[float, float, float]:
         """The head turns towards where the eyes look, later and less than they do."""
-        aim = np.array(target) * 0.35 + pose.follow * np.array((away.yaw, away.pitch))
-        self._turn += 0.6 * ease * (aim - self._turn)
+        turn = self._turn.follow(0.35 * place + pose.follow * (aim - place), step)
         yaw, pitch, roll = upper.drift(self._seed, t)
         return (
-            float(self._turn[0]) + 1.3 * pose.sway * yaw,
-            float(self._turn[1]) + pose.pitch + 0.8 * pose.sway * pitch + 0.3 * upper.breath(t),
-            pose.roll + 0.9 * pose.sway * roll,
+            float(turn[0]) + 1.5 * pose.sway * yaw,
+            float(turn[1]) + pose.pitch + 0.9 * pose.sway * pitch + 0.3 * upper.breath(self._seed, t),
+            pose.roll + 1.5 * pose.sway * roll,
         )
 
-    def _eyes(self, out: Vector, t: float, head: tuple[float, float], away: upper.Glance, target: tuple[float, float], step: float) -> None:
+    def _eyes(self, out: Vector, t: float, step: float, head: NDArray[np.float64], posture: str, shift: float) -> None:
         """Gaze jumps (a saccade takes 40 ms) and holds its place while the head moves; lids blink."""
-        small = upper.tremor(self._seed, t)
-        aim = np.array(target) + np.array((away.yaw, away.pitch)) + np.array(small)
-        self._gaze += (1.0 if not 0 <= step < 5 else 1 - math.exp(-step / 0.018)) * (aim - self._gaze)
-        self._put(out, "gazeYaw", float(self._gaze[0]) - head[0])
-        self._put(out, "gazePitch", float(self._gaze[1]) - head[1])
-        self._put(out, "eyeBlink", upper.blink(self._seed, t))
+        aim = self._aim + upper.tremor(self._seed, t)
+        self._gaze = aim + math.exp(-step / 0.018) * (self._gaze - aim)
+        self._put(out, "gazeYaw", float(self._gaze[0] - head[0]))
+        self._put(out, "gazePitch", float(self._gaze[1] - head[1]))
+        self._put(out, "eyeBlink", self._lids.at(t, step, posture, shift))
 
 
 def _prosody(track: Track, position: float) -> tuple[float, float]:
