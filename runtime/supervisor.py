@@ -24,6 +24,8 @@ from pathlib import Path
 import msgspec
 import zmq
 
+from firmware.notify import Notifier
+from firmware.watchdog import Progress, Watchdog
 from runtime import supervision, topology
 from runtime.bus import AudioRingSpec, FrameRingSpec, Publisher, RingFds, clear_pins, create_audio_ring, create_frame_ring
 from runtime.config import load as load_config
@@ -73,6 +75,7 @@ class Supervisor:
         timeline: str = "",
         options: dict[str, str] | None = None,
         on_ready: Callable[[], None] | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         self.run_dir = run_dir or make_run_dir()
         self.token = secrets.token_urlsafe(24)
@@ -80,6 +83,7 @@ class Supervisor:
         self._lines = {row.name: line for line, row in enumerate(nodes)}
         self._config, self._timeline, self._options = config, timeline, options or {}
         self._on_ready = on_ready
+        self._watchdog = Watchdog(notifier or Notifier())
         self._rings = make_rings()
         self._board_fd = create_board(len(nodes))
         self._board = Board(self._board_fd)
@@ -120,9 +124,12 @@ class Supervisor:
 
     def _step(self) -> None:
         now = time.monotonic_ns()
+        nodes = []
         for name, life in self.lives.items():
-            beat_ns, _, ready = self._board.read(self._lines[name])
+            beat_ns, beats, ready = self._board.read(self._lines[name])
             self._apply(name, *decide(life, Tick(beat_ns, ready), now))
+            nodes.append(Progress(name, beats, self.lives[name].state is NodeState.READY, life.node.essential))
+        self._watchdog.progress(nodes, self._usable, now)
         if self._on_ready and self._usable:
             self._on_ready()
             self._on_ready = None
@@ -223,6 +230,7 @@ class Supervisor:
                 clear_pins(row.ring, self._rings[row.ring.name], name)
 
     def _take_down(self) -> None:
+        self._watchdog.stopping()
         for name in self._processes:
             self._signal(name, signal.SIGTERM)
         deadline = time.monotonic() + STOP_LIMIT_S
@@ -333,6 +341,7 @@ def run(
         timeline=timeline,
         options={"log_level": settings.log.level.upper()} | (options or {}),
         on_ready=(lambda: on_ready(url)) if on_ready else None,
+        notifier=Notifier.from_environment(os.environ, os.getpid()),
     )
     signal.signal(signal.SIGTERM, lambda *_: supervisor.stop())
     signal.signal(signal.SIGINT, lambda *_: supervisor.stop())
