@@ -1,7 +1,7 @@
 #!/bin/sh
-# Debian packages that tests and rehearsals need (as root): a browser, a sound server, fonts, node for axe-core.
+# Debian packages that tests and rehearsals need (as root): a browser, a sound server, fonts, node for axe-core, an MQTT broker, strace.
 set -eu
-wanted="chromium pulseaudio pulseaudio-utils fonts-dejavu-core libsndfile1"
+wanted="chromium pulseaudio pulseaudio-utils fonts-dejavu-core libsndfile1 mosquitto strace"
 command -v npm >/dev/null || wanted="$wanted npm"
 missing=""
 for package in $wanted; do
