@@ -98,6 +98,7 @@ class Activity(Message, frozen=True):
     complete: float = -1.0  # P(turn complete); -1 where it was not judged
     probability: float = 0.0  # voice activity at this moment
     level_db: float = -100.0  # dBFS, RMS of the last 100 ms
+    rise: float = 0.0  # semitones by which the voice rose within the last 320 ms; 0 where too little is voiced
 
 
 class Word(Record, frozen=True):

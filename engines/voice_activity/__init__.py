@@ -19,6 +19,7 @@ from engines.voice_activity.features import Melody, log_mel, melody
 from engines.voice_activity.hearing import Hearing, HearingRules, Kind, Noticed, block_levels
 from engines.voice_activity.judges import HeadJudge, MelodyJudge, ModelJudge, TurnJudge
 from engines.voice_activity.microphone import TROUBLES, Microphone
+from engines.voice_activity.rising import Rising
 from engines.voice_activity.silero import Silero
 from engines.voice_activity.smart_turn import INNER, Heard, SmartTurn
 from engines.voice_activity.turn_head import TurnHead, tamed
@@ -42,6 +43,7 @@ __all__ = [
     "Microphone",
     "ModelJudge",
     "Noticed",
+    "Rising",
     "Silero",
     "SmartTurn",
     "TurnHead",

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-__all__ = ["RATE", "WINDOW", "Melody", "log_mel", "melody"]
+__all__ = ["RATE", "WINDOW", "Melody", "hertz", "log_mel", "melody"]
 
 RATE = 16_000
 WINDOW = 8 * RATE
@@ -92,7 +92,7 @@ def melody(audio: NDArray[np.int16]) -> Melody:
         return Melody(0.0, 0.0, 0.0, 0.0)
     frames = sliding_window_view(sound, _PITCH_FRAME)[(len(sound) - _PITCH_FRAME) % _PITCH_HOP :: _PITCH_HOP]
     level = 10.0 * np.log10(np.square(frames).mean(axis=1) + 1.0)
-    pitch = _pitch(frames)
+    pitch = hertz(frames)
     loud = level > np.percentile(level, 90) - 25.0
     energy_fall = float(np.median(level[loud]) - level[-15:].mean())
     voiced = np.flatnonzero((pitch > 0) & loud)
@@ -107,7 +107,7 @@ def melody(audio: NDArray[np.int16]) -> Melody:
     return Melody(float(np.median(tones) - np.median(last)), float(np.clip(slope, -60, 60)), energy_fall, 10.0 * tail)
 
 
-def _pitch(frames: NDArray[np.float32]) -> NDArray[np.float32]:
+def hertz(frames: NDArray[np.float32]) -> NDArray[np.float32]:
     """Hertz of each 40 ms frame by normalised autocorrelation, 0 where it is not voiced."""
     centred = frames - frames.mean(axis=1, keepdims=True)
     spectrum = np.fft.rfft(centred, 2 * _PITCH_FRAME)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.voice_activity import TROUBLES, Chosen, Hearing, Kind, Microphone, Noticed, block_levels, select
+from engines.voice_activity import TROUBLES, Chosen, Hearing, Kind, Microphone, Noticed, Rising, block_levels, select
 from runtime.bus import Gap
 from runtime.config import environment
 from runtime.context import Context
@@ -55,6 +55,8 @@ class Listener:
         self._house, self._sound, self._engines = house, sound, engines
         self._hearing = Hearing()
         self._microphone = Microphone()
+        self._rising = Rising()
+        self._rise = 0.0
         self._next = -1  # first sample not heard yet; -1: begin with the newest
         self._guard_until = 0
         self._turn = 0
@@ -135,7 +137,13 @@ class Listener:
         if self._microphone.hear(frame, probability, max(levels)):
             for code, text in TROUBLES.items():
                 self._house.notice(code, text if code in self._microphone.troubles else "")
-        return self._hearing.step(probability, levels, self._next, guarded=self._next <= self._guard_until)
+        noticed = self._hearing.step(probability, levels, self._next, guarded=self._next <= self._guard_until)
+        if self._hearing.voiced:
+            self._rise = self._rising.hear(frame)
+        else:
+            self._rising.forget()
+            self._rise = 0.0
+        return noticed
 
     def _without_sound(self, now_ns: int) -> None:
         if self._live:
@@ -183,6 +191,7 @@ class Listener:
             complete=complete,
             probability=noticed.probability,
             level_db=noticed.level_db,
+            rise=self._rise,
         )
 
 

@@ -124,6 +124,20 @@ def test_one_utterance(room):
     assert silent_from < length <= 8 * 16_000
 
 
+def test_a_rising_voice_is_told_while_it_rises(room):
+    """LEVEL says by how much the pitch has risen; a level voice, a pause and the voice after it start from none."""
+    hertz = np.concatenate([np.full(8000, 150.0), 150.0 * 2 ** np.linspace(0, 0.6, 4800)])
+    phase = 2 * np.pi * np.cumsum(hertz) / 16_000
+    sound = sum(3000 / k * np.sin(k * phase) for k in range(1, 9))
+    room.quiet(1).play(sound).quiet(1).play(sound[:6400])
+    first = [message.rise for message in room.of(ActivityKind.LEVEL) if message.index < 16_000 + len(sound) + 1000]
+    assert max(first[:14]) < 1
+    assert max(first[14:22]) > 2.5
+    (silence,) = room.of(ActivityKind.SILENCE)
+    assert silence.rise == 0.0
+    assert max(message.rise for message in room.of(ActivityKind.LEVEL) if message.index > silence.index + 8000) < 1
+
+
 def test_marks_are_at_the_sound(room):
     """The end of speech is marked with the time of its last sample, not with the time when it was noticed."""
     room.quiet(2).speech(1).quiet(1)
