@@ -20,6 +20,7 @@ __all__ = [
     "ActivityKind",
     "Ask",
     "Floor",
+    "Gesture",
     "Heard",
     "HeardKind",
     "InputKind",
@@ -171,7 +172,10 @@ class Ask(Message, frozen=True):
 
 
 class Reply(Message, frozen=True):
-    """`reply`: one clause of the answer to turn `turn`, in order of `seq`; the one with `last` ends it (its text may be empty)."""
+    """`reply`: one clause of the answer to turn `turn`, in order of `seq`; the one with `last` ends it (its text may be empty).
+
+    The text may have tags for the face ("[sorry] We are out of it."); they are not spoken.
+    """
 
     seq: int
     text: str
@@ -207,6 +211,13 @@ class SpokenWord(Record, frozen=True):
     start: int
 
 
+class Gesture(Record, frozen=True):
+    """What the face does or feels with the reply (one of engines.animation.TAGS), from this sample of the speech ring on."""
+
+    name: str
+    start: int
+
+
 class Speech(Message, frozen=True):
     """`speech`: samples [start, start+samples) of the speech ring are one clause of turn `turn`. Clauses of a turn follow each other in
     the ring without a gap; `last` marks the end of the turn (samples may be 0).
@@ -220,6 +231,7 @@ class Speech(Message, frozen=True):
     phonemes: tuple[Phoneme, ...] = ()
     words: tuple[SpokenWord, ...] = ()
     clause: int = -1  # seq of the Reply or Say that is whole with this sound; -1: another sentence of it follows
+    gestures: tuple[Gesture, ...] = ()
 
 
 class SoundAction(str, Enum):

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import soxr
 
+from engines.animation import Tag, take_tags
 from engines.errors import EngineError
 from engines.synthesis import Clip, Selection, SilentSynthesiser, Synthesiser, TimedPhoneme, TimedWord, select, sentences
 from runtime.bus import AudioWriter
 from runtime.context import Context
-from runtime.messages import VOICE_RATE, Floor, Phoneme, Playhead, Reply, Say, Speech, SpokenWord
+from runtime.messages import VOICE_RATE, Floor, Gesture, Phoneme, Playhead, Reply, Say, Speech, SpokenWord
 from runtime.packs import Pack
 
 __all__ = ["Voice", "common_phrases", "main"]
@@ -25,12 +26,22 @@ CACHE_SAMPLES = 120 * VOICE_RATE
 
 
 class _Clause(NamedTuple):
-    """One piece of a turn's text; `last` ends the turn."""
+    """One piece of a turn's text, and what the face does with it; `last` ends the turn."""
 
     turn: int
     seq: int
     text: str
     last: bool
+    tags: tuple[Tag, ...] = ()
+
+
+class _Part(NamedTuple):
+    """One clip (None: no sound), the clause's number if it ends that (else -1), whether it ends the turn, and the clip's tags."""
+
+    clip: Clip | None
+    whole: int
+    last: bool
+    tags: tuple[Tag, ...] = ()
 
 
 class Voice:
@@ -42,13 +53,13 @@ class Voice:
         self._engine = engine
         self._turn = 0
         self._queue: deque[_Clause] = deque()
-        self._pending: Iterator[tuple[Clip | None, int, bool]] | None = None
+        self._pending: Iterator[_Part] | None = None
         self._seen = {"reply": -1, "say": -1}
         self._seq = 0
         self._start = self._ring.position
         self._heard = 0
         self._ended = False
-        self._unmade = deque(dict.fromkeys(s for phrase in phrases for s in sentences(phrase)))
+        self._unmade = deque(dict.fromkeys(s for phrase in phrases for s in sentences(take_tags(phrase)[0])))
         self._common = frozenset(self._unmade)
         self._cache: OrderedDict[str, tuple[Clip, ...]] = OrderedDict()
 
@@ -65,7 +76,10 @@ class Voice:
             if message.seq > self._seen[link] and not self._ended:
                 self._seen[link] = message.seq
                 self._ended = message.last
-                self._queue.append(_Clause(message.turn, message.seq, message.text, message.last))
+                said, tags = take_tags(message.text)
+                if isinstance(message, Reply) and message.card:  # it appears with these words
+                    tags = (Tag("screen", 0), *tags)
+                self._queue.append(_Clause(message.turn, message.seq, said, message.last, tags))
 
     def _raise(self, turn: int) -> None:
         """Law 2: nothing of an older turn is spoken any more."""
@@ -105,27 +119,30 @@ class Voice:
             return
         if self._pending is None:
             self._pending = self._clips(self._queue.popleft())
-        for clip, whole, last in self._pending:
-            self._publish(clip, whole, last=last)
+        for part in self._pending:
+            self._publish(part)
             return
         self._pending = None
 
-    def _clips(self, clause: _Clause) -> Iterator[tuple[Clip | None, int, bool]]:
-        """The clips of a clause, each with the clause's number if it ends that (else -1), and whether it ends the turn.
-
-        None ends a turn without a sound.
-        """
+    def _clips(self, clause: _Clause) -> Iterator[_Part]:
+        """The parts of a clause; one without a clip ends a turn without a sound."""
         parts = list(sentences(clause.text))
         if clause.last and not parts:
-            yield None, clause.seq, True
+            yield _Part(None, clause.seq, last=True)
+        word = 0
         for i, sentence in enumerate(parts):
             ends = i == len(parts) - 1
             clips = self._speak(sentence)
             if ends and clause.last and not clips:
-                yield None, clause.seq, True
+                yield _Part(None, clause.seq, last=True)
             for k, clip in enumerate(clips):
                 whole = ends and k == len(clips) - 1
-                yield clip, clause.seq if whole else -1, whole and clause.last
+                beyond = word + len(clip.words)
+                tags = tuple(
+                    Tag(tag.name, tag.word - word) for tag in clause.tags if word <= tag.word < beyond or (whole and tag.word >= beyond)
+                )
+                yield _Part(clip, clause.seq if whole else -1, whole and clause.last, tags)
+                word = beyond
 
     def _speak(self, sentence: str) -> tuple[Clip, ...]:
         if sentence in self._cache:
@@ -166,10 +183,10 @@ class Voice:
         while sum(len(c.pcm) for kept in self._cache.values() for c in kept) > CACHE_SAMPLES and len(self._cache) > 1:
             self._cache.popitem(last=False)
 
-    def _publish(self, clip: Clip | None, whole: int, *, last: bool) -> None:
-        now = self._ctx.clock.monotonic_ns()
+    def _publish(self, part: _Part) -> None:
+        now, clip = self._ctx.clock.monotonic_ns(), part.clip
         if clip is None:
-            speech = Speech(self._turn, now, self._seq, self._ring.position, 0, "", last, clause=whole)
+            speech = Speech(self._turn, now, self._seq, self._ring.position, 0, "", part.last, clause=part.whole)
         else:
             start = self._ring.write(clip.pcm, now)
             speech = Speech(
@@ -179,15 +196,23 @@ class Voice:
                 start,
                 len(clip.pcm),
                 clip.text,
-                last,
+                part.last,
                 tuple(Phoneme(p.symbol, start + p.start, start + p.end) for p in clip.phonemes),
                 tuple(SpokenWord(w.text, start + w.start) for w in clip.words),
-                whole,
+                part.whole,
+                tuple(Gesture(tag.name, start + _sample(clip, tag.word)) for tag in part.tags),
             )
         self._ctx.publish("speech", speech)
         if self._seq == 0 and clip is not None:
             self._ctx.mark("speech_first", self._turn, now)
         self._seq += 1
+
+
+def _sample(clip: Clip, word: int) -> int:
+    """Where word number `word` of the clip begins; behind the last one: where its sound ends."""
+    if word < len(clip.words):
+        return clip.words[word].start
+    return max((phoneme.end for phoneme in clip.phonemes if phoneme.symbol), default=0)
 
 
 def _fitting(clip: Clip, rate: int) -> Clip:

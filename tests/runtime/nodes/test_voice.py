@@ -295,3 +295,29 @@ def test_messages_are_whole(room: Room):
     room.dialogue.publish("reply", Reply(2, 0, 0, "Yes.", True))
     room.until(lambda: room.ended(2))
     assert all(isinstance(s, Message) and s.t_ns > 0 for s in room.heard)
+
+
+def test_tags_are_shown_and_not_said(room: Room):
+    """A reply's tags come with the sample of the word that they precede, across its sentences; text and words have none."""
+    plain, tagged = "Oat milk is out. But there is soy!", "[sorry] Oat milk is [nod] out. [happy] But there is soy! [brow]"
+    room.dialogue.publish("reply", Reply(2, 0, 0, plain, True))
+    room.until(lambda: room.ended(2))
+    room.dialogue.publish("reply", Reply(3, 0, 0, tagged, True))
+    room.until(lambda: room.ended(3))
+    said, shown = room.of(2), room.of(3)
+    assert [s.text for s in shown] == [s.text for s in said]
+    assert [[w.text for w in s.words] for s in shown] == [[w.text for w in s.words] for s in said]
+    assert not any(s.gestures for s in said)
+    first, second = shown
+    assert [(g.name, g.start) for g in first.gestures] == [("sorry", first.words[0].start), ("nod", first.words[3].start)]
+    assert [g.name for g in second.gestures] == ["happy", "brow"]
+    assert second.gestures[0].start == second.words[0].start
+    assert second.words[-1].start < second.gestures[1].start <= second.start + second.samples
+
+
+def test_a_card_is_looked_at(room: Room):
+    """Where something appears on the page with the words, the face is told to look there."""
+    room.dialogue.publish("reply", Reply(2, 0, 0, "Here is your order.", True, card="{}"))
+    room.until(lambda: room.ended(2))
+    (clause,) = room.of(2)
+    assert [(g.name, g.start) for g in clause.gestures] == [("screen", clause.words[0].start)]
