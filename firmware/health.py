@@ -1,0 +1,158 @@
+"""Looks at the kiosk from outside, as a visitor would: is there a page that shows the face? If not for long, climbs the ladder.
+
+Runs as a service of its own (`visavis firmware watch`), beside the kiosk and not below it. Network loss is no trouble: only this box's own
+loopback is asked.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from firmware import releases
+from firmware.errors import FirmwareError, LadderError
+from firmware.ladder import Ladder, Record, Step, Verdict, begin, decide, load, save
+from firmware.notify import Notifier
+
+__all__ = ["Box", "ThisBox", "Watch", "watch"]
+
+log = logging.getLogger("health")
+
+_LOOK_EVERY_S = 5.0
+_ANSWER_S = 2.0
+_COMMAND_S = 20.0
+
+
+class Box(Protocol):
+    """What the watch needs of the box."""
+
+    def look(self) -> Verdict:
+        """How the kiosk is now; never raises."""
+        ...
+
+    def has_previous(self) -> bool:
+        """Whether there is a release to go back to."""
+        ...
+
+    def release(self) -> str:
+        """The id of the current release; "" where there are none."""
+        ...
+
+    def take(self, step: Step) -> None:
+        """Do it. Raises FirmwareError."""
+        ...
+
+
+class ThisBox:
+    """The box this runs on; `systemctl` stands in for the program in tests."""
+
+    def __init__(
+        self, url: str, base: Path = releases.BASE, systemctl: Sequence[str] = ("systemctl", "--no-ask-password", "--no-block")
+    ) -> None:
+        self._url, self._base, self._systemctl = url.rstrip("/"), base, tuple(systemctl)
+
+    def look(self) -> Verdict:
+        """Ask the stage whether a page is there that draws."""
+        try:
+            with urllib.request.urlopen(f"{self._url}/alive", timeout=_ANSWER_S) as answer:  # noqa: S310 - our own loopback address
+                return Verdict.WELL if json.load(answer)["page"] else Verdict.NO_PAGE
+        except (OSError, ValueError, KeyError, TypeError):
+            return Verdict.NO_KIOSK
+
+    def has_previous(self) -> bool:
+        """Whether `previous` names a release other than the current one."""
+        return releases.has_previous(self._base)
+
+    def release(self) -> str:
+        """The name of the folder that `current` names."""
+        current = self._base / "current"
+        return current.resolve().name if current.exists() else ""
+
+    def take(self, step: Step) -> None:
+        """Ask systemd for it, without waiting until it is done."""
+        if step is Step.SERVICE:
+            self._ask("restart", "visavis-kiosk.service")
+        elif step is Step.DISPLAY:
+            self._ask("restart", "visavis-display.service")
+        elif step is Step.REBOOT:
+            self._ask("reboot")
+        elif step is Step.PREVIOUS_RELEASE:
+            log.error("release %s is left for the previous one", releases.roll_back(self._base))
+            self._ask("reboot")
+        elif step is Step.SAFE_SCREEN:
+            self._ask("start", "visavis-safe.service")
+
+    def _ask(self, *arguments: str) -> None:
+        try:
+            subprocess.run([*self._systemctl, *arguments], check=True, capture_output=True, text=True, timeout=_COMMAND_S)
+        except subprocess.CalledProcessError as error:
+            raise FirmwareError(f"systemctl {' '.join(arguments)}: {' '.join(str(error.stderr).split())}") from error
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise FirmwareError(f"systemctl {' '.join(arguments)}: {error}") from error
+
+
+class Watch:
+    """Executes the ladder's steps, each only after its count is on the disk."""
+
+    def __init__(self, box: Box, path: Path, boot_id: str, now_ns: int) -> None:
+        self._box, self._path = box, path
+        self._complained = False
+        ladder = begin(load(path), boot_id, now_ns)
+        if not ladder.trusted:
+            log.warning("%s: no record of earlier steps: this box will not restart itself before it has worked for half an hour", path)
+        elif not self._written(ladder.record):
+            ladder = replace(ladder, trusted=False)
+        self.ladder: Ladder = ladder
+
+    def look(self, now_ns: int) -> Step | None:
+        """Look once and do what is due; gives the step taken."""
+        verdict, previous = self._box.look(), self._box.has_previous()
+        after, step = decide(self.ladder, verdict, previous, now_ns)
+        if step is Step.PREVIOUS_RELEASE:
+            after = replace(after, record=msgspec.structs.replace(after.record, rolled_back=self._box.release()))
+        if (after.record, after.trusted) != (self.ladder.record, self.ladder.trusted) and not self._written(after.record):
+            untrusted = replace(self.ladder, trusted=False)
+            if step is None:
+                after = replace(after, record=untrusted.record, trusted=False)
+            else:
+                after, step = decide(untrusted, verdict, previous, now_ns)
+        self.ladder = after
+        if step is not None and step is not Step.NODE:
+            log.warning("%s: %s", verdict.value, step.value)
+            try:
+                self._box.take(step)
+            except FirmwareError as error:
+                log.error("%s", error)  # noqa: TRY400 - the next step comes after its time, whatever became of this one
+        return step
+
+    def _written(self, record: Record) -> bool:
+        try:
+            save(self._path, record)
+        except LadderError as error:
+            if not self._complained:
+                log.error("%s", error)  # noqa: TRY400 - a person's line, no traceback
+            self._complained = True
+            return False
+        self._complained = False
+        return True
+
+
+def watch(box: Box, path: Path, boot_id: str, notifier: Notifier, stop: threading.Event) -> None:
+    """Look every few seconds until `stop`; each look is a ping of this service's own watchdog."""
+    watching = Watch(box, path, boot_id, time.monotonic_ns())
+    notifier.send(READY=1)
+    while not stop.wait(_LOOK_EVERY_S):
+        watching.look(time.monotonic_ns())
+        notifier.send(WATCHDOG=1, STATUS=f"tried: {', '.join(watching.ladder.tried) or 'nothing'}")
+    notifier.send(STOPPING=1)
