@@ -1,13 +1,15 @@
 """From the network's outputs to an NV12 picture, on one core.
 
-The plate, the patches and the background are brought to Y'CbCr once, so that the frame is warped and blended directly
-in the planes NV12 has: luma and alpha at full size, chroma and alpha at half size. That halves the pixels moved against
-composing in RGB. Chroma is premultiplied in homogeneous form (its 128 is scaled by alpha), which keeps blending linear.
+Plate, hair and patches are brought to premultiplied (Y, Cb, Cr, A) bytes, warped and blended there, and only the finished frame
+is parted into the planes of NV12. Four channels, because OpenCV's remap takes 0.6 ms for four at 512 x 512 and 1.75 ms for two
+(OpenCV 5.0, x86-64). Chroma's 128 is scaled by alpha, which keeps blending linear.
+
+Order: warped plate, hair over it, residual, patches, background beneath.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,9 +17,11 @@ from numpy.typing import NDArray
 
 from engines.renderer._types import Colour, RendererError
 
-__all__ = ["FRAME", "Composer", "Drawing", "check_background", "patch_mask", "rgb_to_nv12"]
+__all__ = ["FRAME", "HAIR_BOX", "Composer", "Drawing", "Hair", "check_background", "patch_mask", "rgb_to_nv12"]
 
 FRAME = 512  # size of the frame that the network's pixels refer to
+HAIR_BOX = (96, 24, 416, 400)  # x0, y0, x1, y1 of the hair picture in the frame at rest
+_HAIR_REACH = (32, 0, 480, 448)  # where hair can be as the head turns
 _RESIDUAL = 128
 
 # Full-range BT.709.
@@ -26,6 +30,8 @@ _CB = np.array([-0.2126, -0.7152, 0.9278], np.float32) / 1.8556
 _CR = np.array([0.7874, -0.7152, -0.0722], np.float32) / 1.5748
 _TO_YCC = np.stack([_LUMA, _CB, _CR])
 _OFFSET = np.array([0.0, 128.0, 128.0], np.float32)
+# Premultiplied RGBA -> premultiplied (Y, Cb, Cr, A): linear, so pictures and residuals share it.
+_YCCA = np.array([[*_LUMA, 0], [*_CB, 128 / 255], [*_CR, 128 / 255], [0, 0, 0, 1]], np.float32)
 
 # The network's alpha is not quite 0 on the empty part and not quite 255 inside: a breath of it would be seen as a halo.
 _CRISP = np.select([np.arange(256) < 8, np.arange(256) > 247], [0, 255], np.arange(256)).astype(np.uint8)
@@ -38,7 +44,8 @@ class Drawing(NamedTuple):
     """What the network gives for one frame; see ``engines.studio.network`` for the meaning.
 
     flow (2, 64, 64) pixels · residual (4, 128, 128) premultiplied RGBA · mouth (3, h, w) · eyes (2, 3, h, w), the second
-    mirrored · places (3, 2, 3) affine maps patch -> frame.
+    mirrored · places (3, 2, 3) affine maps patch -> frame · hair_flow (2, 32, 32) pixels and shades (6,), absent in packs
+    whose face has no hair layer.
     """
 
     flow: Floats
@@ -46,6 +53,15 @@ class Drawing(NamedTuple):
     mouth: Floats
     eyes: Floats
     places: Floats
+    hair_flow: Floats | None = None
+    shades: Floats | None = None
+
+
+class Hair(NamedTuple):
+    """The layer before the plate: picture (376, 320, 4) u8 premultiplied RGBA, shades (6, 376, 320, 4) float32 in 0..1."""
+
+    picture: Bytes
+    shades: Floats
 
 
 def patch_mask(height: int, width: int, feather: float = 0.28) -> Floats:
@@ -87,77 +103,83 @@ def check_background(rgb: Bytes | Colour) -> Bytes:
     return np.ascontiguousarray(picture)
 
 
-class _Layer:
-    """Luma (Y, A) or chroma (Cb, Cr, A) of the frame at one size."""
+def _positive(values: Floats) -> Bytes:
+    """Bytes of 0..255, negative ones 0; OpenCV's own conversion would take their magnitude."""
+    return np.asarray(cv2.convertScaleAbs(np.maximum(values, 0)), np.uint8)
 
-    def __init__(self, plate: Bytes, size: int) -> None:
+
+def _over(view: Bytes, front: Bytes) -> None:
+    """Draw premultiplied ``front`` over ``view``, both (h, w, 4), in place."""
+    clear = cv2.bitwise_not(cv2.extractChannel(front, 3))
+    behind = cv2.multiply(view, cv2.merge([clear] * 4), scale=1 / 255)
+    cv2.add(front, behind, dst=behind)
+    view[...] = behind
+
+
+def _soften(picture: Any, scale: float) -> tuple[Any, float]:
+    """``picture`` averaged over the width of one pixel of a frame ``scale`` times its size, on its own grid, and by how much that
+    grid now lies further right and down.
+
+    Sampled from the fine grid a moving picture keeps its sharpness: in a picture already reduced, bilinear sampling blurs by
+    where between two pixels it falls (0.5 dB at 256).
+    """
+    width = 1 / scale
+    if width <= 1:
+        return picture, 0.0
+    if width < 1.5:
+        taps = np.array([(width - 1) / 2, 1, (width - 1) / 2], np.float32) / np.float32(width)
+        return cv2.sepFilter2D(picture, -1, taps, taps, borderType=cv2.BORDER_REPLICATE), 0.0
+    return cv2.blur(picture, (2, 2), anchor=(0, 0), borderType=cv2.BORDER_REPLICATE), 0.5
+
+
+class _HairLayer:
+    """The hair for one frame size."""
+
+    def __init__(self, hair: Hair, size: int) -> None:
         self.size, self.scale = size, size / FRAME
-        self.plate = cv2.resize(plate, (size, size), interpolation=cv2.INTER_AREA) if size != FRAME else plate
-        span = np.arange(size, dtype=np.float32)
-        self.grid = np.stack(np.meshgrid(span, span), -1)
-        self.pool = 1
-        while self.scale * self.pool * 2 <= 1:
-            self.pool *= 2
-        self.background: Bytes = np.zeros((size, size, plate.shape[2] - 1), np.uint8)
-        self.masks: dict[tuple[int, int], Floats] = {}
+        x0, y0, x1, y1 = (round(v * self.scale) for v in HAIR_BOX)
+        self.shape = (y1 - y0, x1 - x0, 4)
 
-    def warp(self, flow: Floats, add: Bytes, sub: Bytes) -> Bytes:
-        """The plate warped by ``flow`` (64, 64, 2), plus and minus a residual (128, 128, c)."""
-        size = (self.size, self.size)
-        path = cv2.resize(flow * self.scale, size, interpolation=cv2.INTER_LINEAR)
-        cv2.add(path, self.grid, dst=path)
-        picture = cv2.remap(self.plate, path, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        if add.shape[0] != self.size:
-            add, sub = (cv2.resize(r, size, interpolation=cv2.INTER_LINEAR) for r in (add, sub))
-        cv2.add(picture, add, dst=picture)
-        return np.asarray(cv2.subtract(picture, sub, dst=picture), np.uint8)
+        def fit(rgba: Floats) -> Floats:
+            picture = cv2.transform(rgba, _YCCA)
+            return np.asarray(cv2.resize(picture, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA), np.float32).ravel()
 
-    def paste(self, picture: Bytes, patch: Bytes, place: Floats) -> None:
-        """Blend ``patch`` (h, w, c) into ``picture`` where ``place`` (2, 3) puts it."""
-        h, w = patch.shape[0] // self.pool, patch.shape[1] // self.pool
-        if self.pool > 1:
-            patch = cv2.resize(patch, (w, h), interpolation=cv2.INTER_AREA)
-        if (h, w) not in self.masks:
-            self.masks[h, w] = cv2.resize(patch_mask(h * self.pool, w * self.pool), (w, h), interpolation=cv2.INTER_AREA)
-        m = np.array(place, np.float64) * self.scale
-        m[:, :2] *= self.pool
-        corners = np.array([[0, 0], [w, 0], [0, h], [w, h]]) @ m[:, :2].T + m[:, 2]
-        low = np.clip(np.floor(corners.min(0)).astype(int), 0, self.size - 1)
-        high = np.clip(np.ceil(corners.max(0)).astype(int), low + 1, self.size)
-        m[:, 2] += m[:, :2] @ [0.5, 0.5] - 0.5 - low  # OpenCV counts from pixel centres
-        size = (int(high[0] - low[0]), int(high[1] - low[1]))
-        drawn = cv2.warpAffine(patch, m, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        weight = cv2.warpAffine(self.masks[h, w], m, size, flags=cv2.INTER_LINEAR)
-        view = picture[low[1] : high[1], low[0] : high[0]]
-        view[...] = cv2.blendLinear(drawn, np.ascontiguousarray(view), weight, 1 - weight)
+        self.picture = fit(hair.picture.astype(np.float32))
+        self.shades = np.stack([fit(p * np.float32(255)) for p in hair.shades])
+        self.left, self.top, self.right, self.bottom = (round(v * self.scale) for v in _HAIR_REACH)
+        xs, ys = np.arange(self.left, self.right, dtype=np.float32), np.arange(self.top, self.bottom, dtype=np.float32)
+        self.grid = np.stack(np.meshgrid(xs - HAIR_BOX[0] * self.scale, ys - HAIR_BOX[1] * self.scale), -1).astype(np.float32)
 
-    def over(self, picture: Bytes) -> Bytes:
-        """Premultiplied ``picture`` (s, s, c + alpha) over the background: (s, s, c)."""
-        *colours, alpha = cv2.split(picture)
-        alpha = cv2.LUT(alpha, _CRISP)
-        solid = cv2.compare(alpha, 0, cv2.CMP_GT)
-        colours = [cv2.bitwise_and(c, solid) for c in colours]
-        clear = cv2.bitwise_not(alpha)
-        front = cv2.merge(colours) if len(colours) > 1 else colours[0]
-        if len(colours) > 1:
-            clear = cv2.merge([clear] * len(colours))
-        back = cv2.multiply(self.background.reshape(clear.shape), clear, scale=1 / 255)
-        return np.asarray(cv2.add(front, back), np.uint8)
+    def over(self, picture: Bytes, flow: Floats, weights: Floats) -> None:
+        """Draw the hair over ``picture`` (size, size, 4)."""
+        shaded = weights @ self.shades
+        shaded += self.picture
+        own = _positive(shaded).reshape(self.shape)
+        path = cv2.resize(flow * self.scale, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
+        place = np.s_[self.top : self.bottom, self.left : self.right]
+        _over(picture[place], cv2.remap(own, cv2.add(path[place], self.grid), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
 
 
 class Composer:
-    """Draws frames of one size (a multiple of four) from a plate (512, 512, 4), premultiplied RGBA uint8."""
+    """Draws frames of one size (a multiple of four) from a plate (512, 512, 4), premultiplied RGBA uint8, and its hair."""
 
-    def __init__(self, plate: Bytes, size: int) -> None:
-        rgba = plate.astype(np.float32)
-        ycc = rgba[..., :3] @ _TO_YCC.T + _OFFSET * (rgba[..., 3:] / 255)
-        y, cb, cr = cv2.split(cv2.convertScaleAbs(np.maximum(ycc, 0)))
-        self.size = size
+    def __init__(self, plate: Bytes, size: int, hair: Hair | None = None) -> None:
+        self.size, self.scale = size, size / FRAME
+        figure = plate[..., 3]
+        if hair:
+            x0, y0, x1, y1 = HAIR_BOX
+            figure = figure.copy()
+            figure[y0:y1, x0:x1] = np.maximum(figure[y0:y1, x0:x1], hair.picture[..., 3])
+        self.hair = _HairLayer(hair, size) if hair else None
         # The network's residual is not quite nothing on the empty part of the frame: let it act only near the figure.
-        reach = cv2.dilate(cv2.resize(plate[..., 3], (_RESIDUAL, _RESIDUAL), interpolation=cv2.INTER_AREA), np.ones((13, 13), np.uint8))
-        self.reach = (reach > 2).astype(np.float32) * 255
-        self.luma = _Layer(cv2.merge([y, plate[..., 3]]), size)
-        self.chroma = _Layer(cv2.merge([cb, cr, plate[..., 3]]), size // 2)
+        reach = cv2.dilate(cv2.resize(figure, (_RESIDUAL, _RESIDUAL), interpolation=cv2.INTER_AREA), np.ones((13, 13), np.uint8))
+        self.reach = cv2.merge([(reach > 2).astype(np.float32) * 255] * 4)
+        soft, shift = _soften(cv2.transform(plate.astype(np.float32), _YCCA), self.scale)
+        self.plate = _positive(soft)
+        span = ((np.arange(size) + 0.5) / self.scale - 0.5 - shift).astype(np.float32)
+        self.grid = np.stack(np.meshgrid(span, span), -1)
+        self.masks: dict[tuple[int, ...], Floats] = {}
+        self.set_background((0, 0, 0))
 
     def set_background(self, rgb: Bytes | Colour) -> None:
         """A picture (h, w, 3) uint8 or one colour.
@@ -166,28 +188,57 @@ class Composer:
             RendererError: neither.
 
         """
-        picture = check_background(rgb)
         s = self.size
-        nv12 = rgb_to_nv12(cv2.resize(picture, (s, s), interpolation=cv2.INTER_AREA))
-        self.luma.background = nv12[:s].reshape(s, s, 1)
-        self.chroma.background = nv12[s:].reshape(s // 2, s // 2, 2)
+        nv12 = rgb_to_nv12(cv2.resize(check_background(rgb), (s, s), interpolation=cv2.INTER_AREA))
+        self.background = nv12[:s], nv12[s:].reshape(s // 2, s // 2, 2)
+
+    def _warp(self, flow: Floats) -> Bytes:
+        path = cv2.resize(flow, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
+        cv2.add(path, self.grid, dst=path)
+        return np.asarray(cv2.remap(self.plate, path, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+
+    def _correct(self, picture: Bytes, residual: Floats) -> None:
+        """Add a residual (4, 128, 128), RGBA 0..1."""
+        change = cv2.transform(cv2.multiply(cv2.merge(list(residual)), self.reach), _YCCA)
+        for part, apply in ((_positive(change), cv2.add), (_positive(-change), cv2.subtract)):
+            apply(picture, cv2.resize(part, (self.size, self.size), interpolation=cv2.INTER_LINEAR), dst=picture)
+
+    def _paste(self, picture: Bytes, rgb: Floats, place: Floats) -> None:
+        """Draw a planar patch (3, h, w), 0..1, where ``place`` (2, 3) puts it."""
+        shape = rgb.shape[1:]
+        if shape not in self.masks:
+            self.masks[shape] = cv2.merge([patch_mask(*shape) * 255] * 4)
+        soft = cv2.multiply(cv2.merge([*rgb.clip(0, 1), np.ones(shape, np.float32)]), self.masks[shape])
+        patch, shift = _soften(_positive(cv2.transform(soft, _YCCA)), self.scale)
+        h, w = shape
+        m = np.array(place, np.float64) * self.scale
+        corners = np.array([[0, 0], [w, 0], [0, h], [w, h]]) @ m[:, :2].T + m[:, 2]
+        low = np.clip(np.floor(corners.min(0)).astype(int), 0, self.size - 1)
+        high = np.clip(np.ceil(corners.max(0)).astype(int), low + 1, self.size)
+        m[:, 2] += m[:, :2] @ [0.5 + shift, 0.5 + shift] - 0.5 - low  # OpenCV counts from pixel centres
+        size = (int(high[0] - low[0]), int(high[1] - low[1]))
+        drawn = cv2.warpAffine(patch, m, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        _over(picture[low[1] : high[1], low[0] : high[0]], drawn)
 
     def draw(self, drawing: Drawing, out: Bytes) -> None:
         """Write one frame as NV12 into ``out`` (size * 3 // 2, size)."""
+        picture = self._warp(cv2.merge(list(drawing.flow)))
+        if self.hair and drawing.hair_flow is not None and drawing.shades is not None:
+            self.hair.over(picture, cv2.merge(list(drawing.hair_flow)), drawing.shades)
+        self._correct(picture, drawing.residual)
+        for patch, place in zip((drawing.mouth, drawing.eyes[0], drawing.eyes[1][:, :, ::-1]), drawing.places, strict=True):
+            self._paste(picture, patch, place)
+        self._finish(picture, out)
+
+    def _finish(self, picture: Bytes, out: Bytes) -> None:
+        """Put ``picture`` over the background, as NV12."""
         s = self.size
-        flow = np.ascontiguousarray(drawing.flow.transpose(1, 2, 0))
-        r = (drawing.residual * self.reach).reshape(4, -1)
-        alpha = r[3:]
-        ycc = _TO_YCC @ r[:3] + (_OFFSET / 255)[:, None] * alpha
-        residual = np.concatenate([ycc[:1], alpha, ycc[1:], alpha]).reshape(5, _RESIDUAL, _RESIDUAL).transpose(1, 2, 0)
-        add = cv2.convertScaleAbs(np.maximum(residual, 0))
-        sub = cv2.convertScaleAbs(np.minimum(residual, 0))
-        patches = [_to_ycc(drawing.mouth), _to_ycc(drawing.eyes[0]), _to_ycc(drawing.eyes[1][:, :, ::-1])]
-        luma = self.luma.warp(flow, np.ascontiguousarray(add[..., :2]), np.ascontiguousarray(sub[..., :2]))
-        chroma = self.chroma.warp(flow, np.ascontiguousarray(add[..., 2:]), np.ascontiguousarray(sub[..., 2:]))
-        for (y, cb, cr), place in zip(patches, drawing.places, strict=True):
-            opaque = np.full_like(y, 255)
-            self.luma.paste(luma, cv2.merge([y, opaque]), place)
-            self.chroma.paste(chroma, cv2.merge([cb, cr, opaque]), place)
-        out[:s] = self.luma.over(luma)
-        out[s:] = self.chroma.over(chroma).reshape(s // 2, s)
+        half = cv2.resize(picture, (s // 2, s // 2), interpolation=cv2.INTER_AREA)
+        alpha, alpha_half = (cv2.LUT(cv2.extractChannel(p, 3), _CRISP) for p in (picture, half))
+        behind = cv2.multiply(self.background[0], cv2.bitwise_not(alpha), scale=1 / 255)
+        luma = cv2.bitwise_and(cv2.extractChannel(picture, 0), cv2.compare(alpha, 0, cv2.CMP_GT))
+        cv2.add(luma, behind, dst=out[:s])
+        solid, clear = cv2.compare(alpha_half, 0, cv2.CMP_GT), cv2.bitwise_not(alpha_half)
+        chroma = cv2.merge([cv2.bitwise_and(cv2.extractChannel(half, k), solid) for k in (1, 2)])
+        behind = cv2.multiply(self.background[1], cv2.merge([clear, clear]), scale=1 / 255)
+        out[s:] = cv2.add(chroma, behind).reshape(s // 2, s)

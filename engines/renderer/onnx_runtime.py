@@ -13,9 +13,10 @@ from engines.renderer.compose import Composer, Drawing, check_background
 from engines.renderer.pack import AvatarPack
 from engines.renderer.rewrite import unsigned_bytes
 
-__all__ = ["OnnxRuntimeRenderer", "check_call", "network_session"]
+__all__ = ["OnnxRuntimeRenderer", "check_call", "infer", "network_session"]
 
 OUTPUTS = ["flow", "residual", "mouth", "eyes", "places"]
+HAIR_OUTPUTS = ["hair_flow", "shades"]
 
 
 def network_session(model: bytes, threads: int) -> ort.InferenceSession:
@@ -47,12 +48,19 @@ def check_call(
     return r
 
 
+def infer(session: ort.InferenceSession, controls: NDArray[np.float32]) -> Drawing:
+    """What the network gives for clean controls (n,); the hair's part is absent where the network has none."""
+    names = OUTPUTS + [o.name for o in session.get_outputs() if o.name in HAIR_OUTPUTS]
+    flow, residual, mouth, eyes, places, *hair = session.run(names, {"controls": controls[None]})
+    return Drawing(flow[0], residual[0], mouth[0], eyes, places[0], *(h[0] for h in hair))
+
+
 class OnnxRuntimeRenderer:
     """``Renderer`` on one core. Composers of the rungs are made when first drawn (a few ms)."""
 
     def __init__(self, pack: AvatarPack, *, threads: int = 1, cache: Path | None = None) -> None:
         self.controls, self.ranges, self.idle, self.rungs = pack.controls, pack.ranges, pack.idle, pack.rungs
-        self._plate = pack.plate
+        self._plate, self._hair = pack.plate, pack.hair
         self._session = network_session(unsigned_bytes(pack.network, cache), threads)
         self._composers: dict[int, Composer] = {}
         self._background: NDArray[np.uint8] | Colour = (16, 18, 22)
@@ -66,15 +74,14 @@ class OnnxRuntimeRenderer:
 
     def _composer(self, rung: int) -> Composer:
         if rung not in self._composers:
-            composer = Composer(self._plate, self.rungs[rung].width)
+            composer = Composer(self._plate, self.rungs[rung].width, self._hair)
             composer.set_background(self._background)
             self._composers[rung] = composer
         return self._composers[rung]
 
     def infer(self, controls: NDArray[np.float32]) -> Drawing:
         """The network's outputs for clean controls (n,)."""
-        flow, residual, mouth, eyes, places = self._session.run(OUTPUTS, {"controls": controls[None]})
-        return Drawing(flow[0], residual[0], mouth[0], eyes, places[0])
+        return infer(self._session, controls)
 
     def draw(self, controls: NDArray[np.float32], out: NDArray[np.uint8], *, rung: int = 0) -> None:
         """See ``Renderer``."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.renderer._types import PackError, Rung
+from engines.renderer.compose import HAIR_BOX, Hair
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -27,8 +28,8 @@ MANIFEST = "avatar.toml"
 
 @dataclass(frozen=True)
 class AvatarPack:
-    """A checked pack. ``network`` is the ONNX file's path, ``plate`` (512, 512, 4) premultiplied RGBA, ``digests`` the
-    sha256 by file name; the rest is as in ``avatar.toml``.
+    """A checked pack. ``network`` is the ONNX file's path, ``plate`` (512, 512, 4) premultiplied RGBA, ``hair`` the layer
+    before it if the face has one, ``digests`` the sha256 by file name; the rest is as in ``avatar.toml``.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class AvatarPack:
     network: Path
     plate: NDArray[np.uint8]
     thumbnail: Path
+    hair: Hair | None
     digests: Mapping[str, str]
 
 
@@ -126,6 +128,23 @@ def load_picture(file: Path) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA), np.uint8)
 
 
+def _hair(m: Manifest) -> Hair | None:
+    """The hair layer: one picture of seven rows, the hair itself and its shades around grey 128, in units of ``hair_scale``."""
+    files = m.table.table("files")
+    if "hair" not in files.values:
+        return None
+    file = m.file("hair")
+    scale = files.get("hair_scale", float)
+    x0, y0, x1, y1 = HAIR_BOX
+    sheet = load_picture(file)
+    if sheet.shape != (7 * (y1 - y0), x1 - x0, 4):
+        raise PackError(
+            f"{file}: {sheet.shape[1]} x {sheet.shape[0]} pixels, it must hold 7 of {x1 - x0} x {y1 - y0}; install the pack again"
+        )
+    picture, *shades = np.split(sheet, 7)
+    return Hair(picture, (np.stack(shades).astype(np.float32) - 128) * np.float32(scale))
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What every renderer of a pack needs, the idle loop included, which must work without the network."""
@@ -186,5 +205,6 @@ def load_pack(path: Path) -> AvatarPack:
         network=m.file("network"),
         plate=plate,
         thumbnail=m.file("thumbnail"),
+        hair=_hair(m),
         digests=dict(m.table.get("sha256", dict)),
     )

@@ -12,19 +12,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.renderer.compose import Composer, Drawing
+from engines.renderer.compose import Composer, Hair
 from engines.renderer.idle import BLINK_FRAMES, SWAY_FRAMES, TILE
-from engines.renderer.onnx_runtime import OUTPUTS, network_session
+from engines.renderer.onnx_runtime import infer, network_session
 from engines.renderer.rewrite import unsigned_model
 from engines.studio.quantize import quantize
 from engines.studio.rig import CONTROLS, INDEX, RANGES
 from engines.studio.sampler import IDLE
-from engines.studio.train import load_checkpoint
+from engines.studio.train import Face, load_checkpoint
 
 __all__ = ["RUNGS", "nv12_to_rgb", "pack"]
 
 RUNGS = (512, 384, 256)  # best first
-NETWORK, PLATE, CLIP, THUMBNAIL, LICENCE = "face-256.onnx", "plate.png", "idle.webp", "thumbnail.webp", "LICENSE-ICT-FaceKit.txt"
+NETWORK, PLATE, HAIR, CLIP, THUMBNAIL = "face-256.onnx", "plate.png", "hair.png", "idle.webp", "thumbnail.webp"
+LICENCE = "LICENSE-ICT-FaceKit.txt"
 
 
 def nv12_to_rgb(nv12: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -62,14 +63,13 @@ def _clip_poses() -> list[NDArray[np.float32]]:
 class _Cutout:
     """Draws the face as straight-alpha RGBA at the size of the idle clip's frames."""
 
-    def __init__(self, network: bytes, plate: NDArray[np.uint8]) -> None:
+    def __init__(self, network: bytes, plate: NDArray[np.uint8], hair: Hair | None) -> None:
         self.session = network_session(network, 1)
-        self.composer = Composer(plate, TILE)
+        self.composer = Composer(plate, TILE, hair)
 
     def draw(self, controls: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Drawn over black and over white, the difference is the alpha."""
-        flow, residual, mouth, eyes, places = self.session.run(OUTPUTS, {"controls": controls[None]})
-        drawing = Drawing(flow[0], residual[0], mouth[0], eyes, places[0])
+        drawing = infer(self.session, controls)
         over = []
         for colour in ((0, 0, 0), (255, 255, 255)):
             out = np.empty((TILE * 3 // 2, TILE), np.uint8)
@@ -82,11 +82,13 @@ class _Cutout:
         return np.asarray(np.concatenate([colour, alpha[..., None]], -1) + 0.5, np.uint8)
 
 
-def _manifest(out: Path, name: str, title: str, voice: str) -> str:
+def _manifest(out: Path, name: str, title: str, voice: str, hair_scale: float) -> str:
     def words(values: Sequence[object]) -> str:
         return ", ".join(json.dumps(v) for v in values)
 
     files = {"network": NETWORK, "plate": PLATE, "idle": CLIP, "thumbnail": THUMBNAIL}
+    if hair_scale:
+        files["hair"] = HAIR
     lines = [
         "# An avatar pack; engines/renderer/pack.py reads it.",
         "format = 1",
@@ -102,9 +104,31 @@ def _manifest(out: Path, name: str, title: str, voice: str) -> str:
         "",
     ]
     lines += [f'[[rungs]]\nname = "{s}"\nwidth = {s}\nheight = {s}\n' for s in RUNGS]
-    lines += ["[files]", *[f"{k} = {json.dumps(v)}" for k, v in files.items()], "", "[sha256]"]
+    lines += ["[files]", *[f"{k} = {json.dumps(v)}" for k, v in files.items()]]
+    lines += [f"hair_scale = {hair_scale!r}"] if hair_scale else []
+    lines += ["", "[sha256]"]
     lines += [f'{json.dumps(v)} = "{hashlib.sha256((out / v).read_bytes()).hexdigest()}"' for v in files.values()]
     return "\n".join(lines) + "\n"
+
+
+def _clean(picture: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Premultiplied RGBA (h, w, 4), 0..1, as bytes; the optimiser leaves a breath of noise on the empty part."""
+    rgba = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+    figure = cv2.dilate((rgba[..., 3] > 60).astype(np.uint8), np.ones((17, 17), np.uint8))
+    rgba[(figure == 0) | (rgba[..., 3] < 4)] = 0
+    rgba[..., :3] = np.minimum(rgba[..., :3], rgba[..., 3:])
+    return np.asarray(rgba, np.uint8)
+
+
+def _hair(face: Face) -> tuple[NDArray[np.uint8], float]:
+    """The hair's file, its picture above its shades (7 * 376, 320, 4), and the scale of the shades; 0 without hair."""
+    picture = _clean(face.hair[0].permute(1, 2, 0).numpy())
+    near = cv2.dilate((picture[..., 3] > 0).astype(np.uint8), np.ones((9, 9), np.uint8))[..., None]
+    shades = face.shades.permute(0, 2, 3, 1).numpy() * near
+    if not picture[..., 3].any():
+        return picture, 0.0
+    scale = float(max(np.quantile(np.abs(shades[shades != 0]), 0.9999), 1e-4) / 127) if shades.any() else 1e-4
+    return np.concatenate([picture, *(np.clip(shades / scale, -127, 127) + 128.5).astype(np.uint8)]), scale
 
 
 def pack(
@@ -131,14 +155,17 @@ def pack(
     export = quantize(checkpoint, data, work or out / ".work", samples=samples)
     shutil.copyfile(export.int8_model, out / NETWORK)
     face = load_checkpoint(checkpoint)
-    plate = (face.plate[0].clamp(0, 1).permute(1, 2, 0).numpy() * 255 + 0.5).astype(np.uint8)
-    figure = cv2.dilate((plate[..., 3] > 60).astype(np.uint8), np.ones((17, 17), np.uint8))
-    plate[(figure == 0) | (plate[..., 3] < 4)] = 0  # the optimiser leaves a breath of noise on the empty part
-    plate[..., :3] = np.minimum(plate[..., :3], plate[..., 3:])
+    plate = _clean(face.plate[0].permute(1, 2, 0).numpy())
+    sheet, hair_scale = _hair(face)
+    hair = None
+    if hair_scale:
+        picture, *shades = np.split(sheet, 7)
+        hair = Hair(picture, (np.stack(shades).astype(np.float32) - 128) * np.float32(hair_scale))
+        _picture(out / HAIR, sheet, (cv2.IMWRITE_PNG_COMPRESSION, 9))
     _picture(out / PLATE, plate, (cv2.IMWRITE_PNG_COMPRESSION, 9))
     import onnx
 
-    cutout = _Cutout(unsigned_model(onnx.load(str(out / NETWORK))).SerializeToString(), plate)
+    cutout = _Cutout(unsigned_model(onnx.load(str(out / NETWORK))).SerializeToString(), plate, hair)
     frames = [cutout.draw(pose) for pose in _clip_poses()]
     rows = [np.hstack(frames[k : k + 5]) for k in range(0, len(frames), 5)]
     _picture(out / CLIP, np.vstack(rows), (cv2.IMWRITE_WEBP_QUALITY, 90))
@@ -146,7 +173,7 @@ def pack(
     licence = data / "rig" / LICENCE
     if licence.is_file():
         shutil.copyfile(licence, out / LICENCE)
-    (out / "avatar.toml").write_text(_manifest(out, name, title, voice), "utf-8")
+    (out / "avatar.toml").write_text(_manifest(out, name, title, voice, hair_scale), "utf-8")
     if work is None:
         shutil.rmtree(out / ".work")
     return out

@@ -27,7 +27,7 @@ from engines.studio.train import load_checkpoint
 __all__ = ["OPSET", "OUTPUTS", "Export", "export_float", "quantize", "quantize_model"]
 
 OPSET = 17
-OUTPUTS = ["flow", "residual", "mouth", "eyes", "places"]
+OUTPUTS = ["flow", "hair_flow", "shades", "residual", "mouth", "eyes", "places"]
 _PERCENTILE = 99.995
 
 
