@@ -3,123 +3,36 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.animation import Animator, Phone, Track
+from engines.animation import CUES, PLACES, Animator
 from engines.animation.card import Card
 from engines.errors import EngineError
 from engines.renderer import PackError, Renderer, Rung, open_face
-from runtime.bus import FrameWriter
+from runtime.bus import FrameWriter, Gap
 from runtime.context import Context
-from runtime.messages import VOICE_RATE, Activity, ActivityKind, Floor, Playhead, Posture, Session, Speech
+from runtime.following import NS, Follower
+from runtime.messages import Activity, ActivityKind, Floor, Playhead, Posture, Session, Speech
 
-__all__ = ["Face", "Follower", "Ladder", "Moment", "main", "run"]
+__all__ = ["Face", "Ladder", "main", "run"]
 
-NS = 1_000_000_000
-STALE_NS = NS
-"""So long the mouth goes on without news of the loudspeaker; the stage tells 30 times a second."""
 MAX_LEAD_NS = NS // 5
 """So much further than configured frames may be drawn ahead; the page keeps twelve."""
-_KEEP_S = 2.0
 _NOD_EVERY_NS = 3 * NS
+_BROW_EVERY_NS = 2 * NS
+_RISE = 2.5
+"""So many semitones up within 320 ms are a question, or a word that the visitor puts weight on."""
+_HEARD_NS = NS // 12
+"""A reaction begins when its cause was heard, no more than this before the next frame."""
 _TIDY_EVERY_NS = 60 * NS
-
-
-class Moment(NamedTuple):
-    """What of the voice a frame shows: the mouth's track, the place in it (s), and the frame's pts (speech-ring sample, -1 none)."""
-
-    track: Track
-    position: float
-    pts: int
-
-
-class Follower:
-    """Follows the voice: speech and playhead in, the moment to draw out. Pure: time is a parameter (ns)."""
-
-    def __init__(self, animator: Animator, lead_ns: int) -> None:
-        self._animator = animator
-        self.lead_ns = lead_ns
-        self._turn = 0  # no older turn is shown
-        self._speech_turn = -1
-        self._phones: list[Phone] = []
-        self._start = self._end = 0
-        self._track = animator.silent
-        self._head: Playhead | None = None
-        self._shown: tuple[float, int] | None = None  # position and time of the last frame that followed the voice
-        self._closing: tuple[Track, float, int] | None = None
-
-    @property
-    def turn(self) -> int:
-        """The turn of the speech that is followed; -1 none."""
-        return self._speech_turn
-
-    def raise_turn(self, turn: int, now: int) -> None:
-        """Law 2: the speech of older turns is over; its mouth closes."""
-        if turn > self._turn:
-            self._turn = turn
-            if self._speech_turn < turn:
-                self._drop(now)
-
-    def speech(self, message: Speech, now: int) -> None:
-        """One clause of the newest turn; it may not be granted yet, so only the playhead starts it."""
-        if message.turn < max(self._turn, self._speech_turn):
-            return
-        if message.turn > self._speech_turn:
-            self._drop(now)
-            self._speech_turn, self._start = message.turn, message.start
-        if not message.samples:
-            return
-        horizon = self._shown[0] - _KEEP_S if self._shown else 0.0
-        self._phones = [p for p in self._phones if p[2] > horizon]
-        self._phones += [Phone(p.symbol, p.start / VOICE_RATE, p.end / VOICE_RATE) for p in message.phonemes]
-        self._end = message.start + message.samples
-        self._track = self._animator.speak(self._phones)
-
-    def playhead(self, message: Playhead) -> None:
-        """Where the loudspeaker is, or will be in a moment."""
-        self._head = message
-
-    def _drop(self, now: int) -> None:
-        self._close(now)
-        self._speech_turn = -1
-        self._phones, self._track = [], self._animator.silent
-
-    def _close(self, now: int) -> None:
-        """The voice went away in the middle: the mouth closes from where it was seen last."""
-        if self._shown:
-            position, _ = self._shown
-            self._closing = (self._track.cut(position), position, now)
-            self._shown = None
-
-    def moment(self, now: int) -> Moment:
-        """What to draw at `now`."""
-        head = self._head
-        if head is not None and head.playing and head.turn == self._speech_turn >= self._turn and now - head.t_ns < STALE_NS:
-            heard = head.index + (now - head.t_ns) * VOICE_RATE / NS
-            ahead = heard + self.lead_ns * VOICE_RATE / NS
-            if heard < self._end:
-                self._closing = None
-                # Until the end itself is heard the frames are for the end: later ones would be shown before it.
-                ahead = min(ahead, float(self._end))
-                self._shown = (ahead / VOICE_RATE, now)
-                return Moment(self._track, ahead / VOICE_RATE, int(ahead) if ahead >= self._start else -1)
-            self._shown = None
-            return Moment(self._track, heard / VOICE_RATE, -1)
-        self._close(now)
-        if self._closing:
-            track, position, since = self._closing
-            position += (now - since) / NS
-            if position < track.end:
-                return Moment(track, position, -1)
-            self._closing = None
-        return Moment(self._animator.silent, 0.0, -1)
 
 
 class Ladder:
@@ -177,8 +90,9 @@ class Face:
         self._slow_ns = 0.0
         self._ladder = ladder or Ladder(engine.rungs, 0.04)
         self._floor: Floor | None = None
-        self._cues: list[str] = []
-        self._nodded_ns = 0
+        self._voice = ctx.audio_reader("speech")
+        self._cues: list[tuple[str, int]] = []  # with the time of what calls for them
+        self._nodded_ns = self._raised_ns = 0
         self._first_of = 0
         self.late = 0
 
@@ -190,7 +104,7 @@ class Face:
         elif isinstance(message, Playhead):
             self._follower.playhead(message)
         elif isinstance(message, Speech):
-            self._follower.speech(message, now)
+            self._follower.speech(message, now, self._levels(message))
         elif isinstance(message, Activity):
             self._on_activity(message, now)
 
@@ -201,36 +115,66 @@ class Face:
         if before is None or before.session is floor.session:
             return
         if floor.session is Session.ENGAGED and before.session is Session.ATTRACT:
-            self._cues += ["smile", "brow"]
+            self._cues += [("smile", now), ("brow", now)]
         elif floor.session is Session.STILL_THERE:
-            self._cues.append("brow")
+            self._cues.append(("brow", now))
 
     def _on_activity(self, activity: Activity, now: int) -> None:
-        """A look when somebody begins to speak, a nod in a pause after something worth it."""
+        """A look when somebody begins to speak, a nod in a pause after something worth it, a lift of the brows where the voice rises."""
         speaking = self._floor is not None and self._floor.posture is Posture.SPEAKING
+        heard = min(activity.t_ns, now)
         if activity.kind is ActivityKind.ONSET:
-            self._cues.append("glance")
-        elif activity.kind is ActivityKind.SILENCE and not speaking and activity.speech_ms > 700 and now - self._nodded_ns > _NOD_EVERY_NS:
+            self._cues.append(("glance", heard))
+        elif speaking:
+            return
+        elif activity.kind is ActivityKind.SILENCE and activity.speech_ms > 700 and now - self._nodded_ns > _NOD_EVERY_NS:
             self._nodded_ns = now
-            self._cues.append("nod")
+            self._cues.append(("nod", heard))
+        elif activity.kind is ActivityKind.LEVEL and activity.rise > _RISE and now - self._raised_ns > _BROW_EVERY_NS:
+            self._raised_ns = now
+            self._cues.append(("brow", heard))
+
+    def _levels(self, speech: Speech) -> list[float]:
+        """The loudness of each phoneme in dBFS; nothing where the ring has lost the sound."""
+        try:
+            sound = self._voice.read(speech.start, speech.samples)
+        except Gap:
+            return []
+        power = np.concatenate(([0.0], np.cumsum(np.square(sound.astype(np.float64) / 32768))))
+        levels = []
+        for phoneme in speech.phonemes:
+            begin, end = (min(max(at - speech.start, 0), len(sound)) for at in (phoneme.start, phoneme.end))
+            levels.append(10 * math.log10((power[end] - power[begin]) / (end - begin) + 1e-10) if end > begin else math.nan)
+        return levels
+
+    def _react(self, due_ns: int, gestures: tuple[str, ...]) -> None:
+        """Begin what was called for since the last frame, and what goes with the words of this one."""
+        for cue, heard_ns in self._cues:
+            self._animator.cue(cue, max(heard_ns, due_ns - _HEARD_NS) / NS)
+        self._cues.clear()
+        for name in gestures:
+            if name in CUES:
+                self._animator.cue(name, due_ns / NS)
+            elif name in PLACES:
+                self._animator.look(PLACES[name], due_ns / NS)
 
     def tick(self, due_ns: int, *, late: bool = False) -> bool:
         """Draw and publish the frame of `due_ns`. False if every slot of the ring is held."""
         began = self._ctx.clock.monotonic_ns()
         at_s = due_ns / NS
-        while self._cues:
-            self._animator.cue(self._cues.pop(), at_s)
         rung = self._ladder.rung
         size = self._engine.rungs[rung]
         out = self._ring.begin(size.width, size.height)
         if out is None:
             return False
         moment = self._follower.moment(due_ns)
+        self._react(due_ns, moment.gestures)
         controls = self._animator.frame(
             at_s,
             track=moment.track,
             position=moment.position,
             posture=self._floor.posture.value if self._floor else Posture.IDLE.value,
+            mood=moment.mood,
         )
         self._engine.draw(controls, out, rung=rung)
         turn = self._floor.turn if self._floor else 0

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,18 +16,21 @@ from engines.animation import Animator
 from engines.animation.card import Card
 from engines.renderer import Rung
 from runtime.clock import ManualClock
+from runtime.following import NS, STALE_NS, Follower
 from runtime.messages import (
     VOICE_RATE,
     Activity,
     ActivityKind,
     Floor,
+    Gesture,
     Phoneme,
     Playhead,
     Posture,
     Session,
     Speech,
 )
-from runtime.nodes.renderer import NS, STALE_NS, Face, Follower, Ladder, background, main, run
+from runtime.nodes.renderer import Face, Ladder, background, main, run
+from tests.engines.animation.conftest import IDLE, NAMES, RANGES
 from tests.support.harness import Bench
 
 MS = 1_000_000
@@ -149,6 +153,46 @@ def test_a_pause_of_the_loudspeaker_closes_the_mouth(follower: Follower):
     assert follower.moment(NS + 400 * MS).track is follower._animator.silent
     follower.playhead(head(1, 1.6, NS + 500 * MS))
     assert follower.moment(NS + 500 * MS).pts > 0
+
+
+def tagged(turn: int, *gestures: tuple[str, float]) -> Speech:
+    """Three seconds of speech with gestures at these seconds."""
+    plain = speech(turn, seconds=3)
+    return msgspec.structs.replace(plain, gestures=tuple(Gesture(name, round(at * VOICE_RATE)) for name, at in gestures))
+
+
+def test_moods_and_gestures_come_with_their_words(follower: Follower):
+    """Each once, at its place in the voice; a mood stays until the next one."""
+    follower.speech(tagged(1, ("sorry", 1.0), ("nod", 1.5), ("happy", 2.0)), 0)
+    follower.playhead(head(1, 1.0, NS))
+    seen = [follower.moment(NS + i * 40 * MS) for i in range(20)]
+    moods = [moment.mood for moment in seen]
+    assert moods[0] == "sorry"
+    assert [moment.gestures for moment in seen if moment.gestures] == [("nod",)]
+    assert abs(next(moment.position for moment in seen if moment.gestures) - 1.5) < 0.041
+    follower.playhead(head(1, 1.9, 2 * NS))
+    assert [follower.moment(2 * NS + i * 40 * MS).mood for i in range(5)][-1] == "happy"
+
+
+def test_a_mood_outlasts_its_words_for_a_moment(follower: Follower):
+    """A second after the voice it is still there, two seconds after it has gone."""
+    follower.speech(tagged(1, ("happy", 1.0)), 0)
+    follower.playhead(head(1, 3.9, NS))
+    assert follower.moment(NS).mood == "happy"
+    follower.playhead(head(1, 4.0, NS + 100 * MS, playing=False))
+    assert follower.moment(2 * NS).mood == "happy"
+    assert follower.moment(3 * NS).mood == "neutral"
+
+
+def test_another_turn_has_its_own_mood(follower: Follower):
+    """An interrupted reply takes its mood and what it was going to do with it."""
+    follower.speech(tagged(1, ("happy", 1.0), ("nod", 1.3)), 0)
+    follower.playhead(head(1, 1.0, NS))
+    assert follower.moment(NS).mood == "happy"
+    follower.raise_turn(2, NS)
+    follower.speech(tagged(2), NS)
+    follower.playhead(head(2, 1.5, NS))
+    assert follower.moment(NS + 40 * MS)[3:] == ("neutral", ())
 
 
 # --- the ladder
@@ -347,16 +391,117 @@ def test_reacts_to_the_visitor(studio: Studio):
     studio.tick(5)
     for kind in (ActivityKind.ONSET, ActivityKind.SILENCE):
         studio.face.handle(Activity(1, 0, kind, 0, 0, speech_ms=1500.0))
-    assert studio.face._cues == ["glance", "nod"]
+    assert [cue for cue, _ in studio.face._cues] == ["glance", "nod"]
     studio.tick()
     assert studio.face._cues == []
+
+
+class Watched(Card):
+    """The stock face's controls, kept instead of drawn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.controls, self.ranges, self.idle = tuple(NAMES), RANGES, IDLE
+        self.drawn: list[dict[str, float]] = []
+
+    def draw(self, controls: np.ndarray, out: np.ndarray, *, rung: int = 0) -> None:  # noqa: ARG002
+        """Remember."""
+        self.drawn.append(dict(zip(self.controls, controls.tolist(), strict=True)))
+
+
+def _watched(studio: Studio) -> tuple[Face, Watched]:
+    card = Watched()
+    return Face(studio.ctx, card, studio.face._ring), card
+
+
+def _run(studio: Studio, face: Face, frames: int) -> None:
+    for _ in range(frames):
+        studio.clock.advance(0.04)
+        face.tick(studio.clock.now_ns)
+        studio.take()
+
+
+@pytest.mark.parametrize("wait_ms", [1, 39])
+@pytest.mark.parametrize(
+    ("kind", "rise", "control", "change"),
+    [
+        (ActivityKind.SILENCE, 0.0, "pitch", 0.8),
+        (ActivityKind.LEVEL, 4.0, "browInnerUp_L", 0.08),
+        (ActivityKind.ONSET, 0.0, "browInnerUp_L", 0.05),
+    ],
+)
+def test_answers_the_visitor_within_200_ms(studio: Studio, wait_ms: int, kind: ActivityKind, rise: float, control: str, change: float):
+    """A nod at a pause, a lift of the brows at a rising voice, a look at the first sound: seen less than 200 ms after the cue."""
+    (one, moved), (other, still) = _watched(studio), _watched(studio)
+    for face in (one, other):
+        face.handle(floor(1, Posture.LISTENING))
+    for frames in (10, 5):
+        start = studio.clock.now_ns
+        for face in (one, other):
+            studio.clock.now_ns = start
+            _run(studio, face, frames)
+        if frames == 10:
+            cue_ns = studio.clock.now_ns + (40 - wait_ms) * MS
+            one.handle(Activity(1, cue_ns, kind, 0, 0, speech_ms=1500.0, rise=rise))
+    within = (200 - wait_ms) // 40 + 1
+    seen = [a[control] - b[control] for a, b in zip(moved.drawn[10:], still.drawn[10:], strict=True)]
+    assert max(seen[:within]) > change
+
+
+def test_a_flat_voice_and_a_reply_of_its_own_raise_no_brow(studio: Studio):
+    """Only a rise is answered, not more often than every two seconds, and not while the avatar itself speaks."""
+    for posture, rise, cues in ((Posture.LISTENING, 1.0, 0), (Posture.SPEAKING, 5.0, 0), (Posture.LISTENING, 5.0, 1)):
+        face, _ = _watched(studio)
+        face.handle(floor(1, posture))
+        studio.clock.advance(5.0)
+        for _ in range(5):
+            face.handle(Activity(1, studio.clock.now_ns, ActivityKind.LEVEL, 0, 0, rise=rise))
+        assert len(face._cues) == cues
+
+
+def test_a_loud_voice_opens_the_mouth_wider(studio: Studio):
+    """The sound in the ring decides; where it is gone, the phonemes alone do."""
+    writer = studio.others["voice"].audio_writer("speech")
+    widest = {}
+    for turn, amplitude in ((2, 300.0), (3, 6000.0)):
+        clause = speech(turn, start_s=writer.position / VOICE_RATE)
+        tone = amplitude * np.sin(np.arange(clause.samples) * 0.05)
+        assert writer.write(tone.astype(np.int16), 0) == clause.start
+        face, card = _watched(studio)
+        face.handle(clause)
+        face.handle(head(turn, clause.start / VOICE_RATE, studio.clock.now_ns))
+        _run(studio, face, 25)
+        widest[turn] = max(drawn["jawOpen"] for drawn in card.drawn)
+    assert widest[2] < 0.75 * widest[3]
+    face, card = _watched(studio)
+    lost = speech(4, start_s=0.0)
+    writer.write(np.zeros(studio.face._voice._spec.capacity, np.int16), 0)
+    face.handle(lost)
+    face.handle(head(4, 0.0, studio.clock.now_ns))
+    _run(studio, face, 25)
+    assert max(drawn["jawOpen"] for drawn in card.drawn) > 0.3
+
+
+def test_a_reply_s_tags_reach_the_face(studio: Studio):
+    """A happy word is said with a smile, and what is shown is looked at."""
+    face, card = _watched(studio)
+    plain, control = _watched(studio)
+    for one, gestures in ((face, (("happy", 1.0), ("screen", 1.1), ("wink", 1.2))), (plain, ())):
+        start = studio.clock.now_ns
+        one.handle(floor(2, Posture.SPEAKING))
+        one.handle(tagged(2, *gestures))
+        one.handle(head(2, 1.0, studio.clock.now_ns))
+        _run(studio, one, 12)
+        studio.clock.now_ns = start
+    assert card.drawn[-1]["mouthSmile_L"] > control.drawn[-1]["mouthSmile_L"] + 0.1
+    assert card.drawn[-1]["gazePitch"] > control.drawn[-1]["gazePitch"] + 4
 
 
 def test_greets_with_the_eyes(studio: Studio):
     """A visit that begins is answered with a smile and a lift of the brows."""
     studio.face.handle(floor(1, session=Session.ATTRACT))
     studio.face.handle(floor(1, Posture.ATTENTIVE, Session.ENGAGED))
-    assert studio.face._cues == ["smile", "brow"]
+    assert [cue for cue, _ in studio.face._cues] == ["smile", "brow"]
 
 
 def test_runs_at_its_rate_and_ends_when_told():
