@@ -201,7 +201,7 @@ def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed
           seconds: float | None = None, negatives: tuple[Path, ...] = (), noise: Path | None = None, snr: tuple[float, ...] = (),
           engine: str | None = None, weights: Path | None = None, folds: Path | None = None, pack: Path | None = None,
           limit: int | None = None, results: Path | None = None) -> int:  # fmt: skip
-    """Measure: orders, shop, words, bus, turns, interruptions, frames, start, memory, or all; `report` writes docs/benchmarks.md.
+    """Measure: orders, shop, words, bus, turns, interruptions, frames, lips, start, memory, or all; `report` writes docs/benchmarks.md.
 
     Parameters
     ----------
@@ -230,9 +230,9 @@ def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed
     folds
         For `orders`: JSON, recording → file of weights that never saw it.
     pack
-        For `shop`: the experience pack.
+        For `shop`: the experience pack; for `lips`: the avatar pack.
     limit
-        Take only so many recordings.
+        Take only so many recordings; for `lips`: sentences.
     results
         For `report`: the folder of kept results (default docs/benchmarks).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import time
 from collections import deque
 from pathlib import Path
@@ -13,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.animation import CUES, PLACES, Animator
+from engines.animation import CUES, PLACES, Animator, levels_db
 from engines.animation.card import Card
 from engines.errors import EngineError
 from engines.renderer import PackError, Renderer, Rung, open_face
@@ -140,12 +139,7 @@ class Face:
             sound = self._voice.read(speech.start, speech.samples)
         except Gap:
             return []
-        power = np.concatenate(([0.0], np.cumsum(np.square(sound.astype(np.float64) / 32768))))
-        levels = []
-        for phoneme in speech.phonemes:
-            begin, end = (min(max(at - speech.start, 0), len(sound)) for at in (phoneme.start, phoneme.end))
-            levels.append(10 * math.log10((power[end] - power[begin]) / (end - begin) + 1e-10) if end > begin else math.nan)
-        return levels
+        return levels_db(sound, ((p.start - speech.start, p.end - speech.start) for p in speech.phonemes))
 
     def _react(self, due_ns: int, gestures: tuple[str, ...]) -> None:
         """Begin what was called for since the last frame, and what goes with the words of this one."""

@@ -23,6 +23,7 @@ BENCHES = {
     "turns": "end of turn on recorded people, in virtual time",
     "interruptions": "words, and what only sounds, over the avatar's voice, in virtual time",
     "frames": "the renderer alone, by rung",
+    "lips": "lips and teeth against the phonemes, on the rig and in drawn frames, in virtual time",
     "start": "from `visavis run` to the face and to the first possible answer",
     "memory": "PSS of every node over minutes, and its slope",
 }
@@ -59,14 +60,15 @@ def measure(name: str, **wanted: Any) -> dict[str, Any]:
     """One benchmark's result with the machine it was measured on. Raises BenchError (one line) if it cannot be measured here."""
     from visavis.bench._machine import machine
 
-    run = importlib.import_module(f"visavis.bench.{name}").run
+    module = importlib.import_module(f"visavis.bench.{name}")
+    run = module.run
     known = inspect.signature(run).parameters
     arguments = {key: value for key, value in wanted.items() if key in known and value is not None}
     if "data" in known and "data" not in arguments:
-        default = environment().shared / "data"
+        default = environment().shared / getattr(module, "DATA", "data")
         if known["data"].default is inspect.Parameter.empty:
             if not default.is_dir():
-                raise BenchError(f"{name}: needs recordings; there are none at {default}: give --data or set VISAVIS_SHARED")
+                raise BenchError(f"{name}: there is nothing to measure on at {default}: give --data or set VISAVIS_SHARED")
             arguments["data"] = default
         elif default.is_dir():
             arguments["data"] = default
