@@ -28,6 +28,8 @@ NO_SUBSCRIBERS = 0x10
 NOT_AUTHORISED = 0x87
 TAKEN_OVER = 0x8E
 _QUOTA = 0x97
+_SUSPICIOUS = 5
+_TWIN = "the fleet's broker drops the connection again and again: perhaps another machine uses this box's name"
 _LONGEST_PROBE_MS = 60_000
 _HOPELESS = {0x81, 0x82, 0x84, 0x85, 0x86, NOT_AUTHORISED, 0x8A, 0x8C, 0x95, 0x9C, 0x9D}
 """Reasons that a second try at once does not cure: wrong protocol, name, credentials, rights; banned; use another server."""
@@ -135,6 +137,8 @@ def _failed(link: Link, event: Refused | Lost, now_ms: int, chance: float) -> tu
         delay = chance * longest  # full jitter: boxes that lost the broker together do not come back together
     actions: tuple[Action, ...] = ()
     told = link.told
+    if link.phase == "up" and not stable and failures == _SUSPICIOUS:
+        actions, told = (Tell(_TWIN),), _TWIN  # mosquitto 2.0 does not say that a session was taken over, it only closes
     # A network that is gone is the shop's daily life and shows in the console; what a technician must mend is told here.
     text = event.why if event.code in _HOPELESS or event.code == TAKEN_OVER or (isinstance(event, Refused) and not event.code) else told
     if text != told or event.code == TAKEN_OVER:

@@ -89,6 +89,20 @@ def test_when_it_works_again_the_line_is_taken_back():
     assert run(link, (Lost(0, ""), 10**6, 0), (Tick(), 2 * 10**6, 0), (Welcomed(5), 2 * 10**6, 0))[1] == (Up(5),)
 
 
+def test_a_twin_is_suspected():
+    """A connection that is taken away again and again at once: the technician is told what it may be."""
+    link, now, told = Link(phase="up", due_ms=0), 0, []
+    for _ in range(8):
+        link, actions = run(link, (Lost(0, "lost"), now, 0.5))
+        told += [action.text for action in actions]
+        link, _ = run(link, (Tick(), now + LONGEST_MS, 0))
+        now += LONGEST_MS
+        link = run(link, (Welcomed(20), now, 0))[0]
+        now += 1
+    assert len(told) == 1
+    assert "another machine" in told[0]
+
+
 events = st.sampled_from([Tick(), Welcomed(20), Refused(0, "x"), Refused(0x87, "y"), Lost(0, ""), Lost(TAKEN_OVER, "z"), Lost(0x89, "")])
 
 
