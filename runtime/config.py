@@ -20,6 +20,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Environment",
+    "Fleet",
     "Language",
     "Log",
     "MicrophoneIn",
@@ -42,6 +43,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Milliseconds = Annotated[int, Meta(ge=0, le=60_000)]
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
 
 class ConfigError(Exception):
@@ -120,6 +122,33 @@ class Video(Section, frozen=True, kw_only=True):
     background: str = ""
 
 
+class Fleet(Section, frozen=True, kw_only=True):
+    """`[fleet]`: the controller's broker, HOST or HOST:PORT (8883), and as whom this box speaks; without a broker nothing leaves the box.
+
+    `device` is the name in the certificate. `attributes` are told as they stand: site, model, group. `allow` is what the fleet may do
+    here. `outbox_path` is a folder that survives a restart.
+    """
+
+    broker: str = ""
+    tenant: Name = "default"
+    device: Name | Literal[""] = ""
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    attributes: dict[Annotated[str, Meta(pattern="^[a-z0-9_-]{1,32}$")], Annotated[str, Meta(max_length=200)]] = {}
+    allow: tuple[Literal["observe", "operate", "change"], ...] = ("observe", "operate", "change")
+    health_s: Annotated[float, Meta(ge=5, le=3600)] = 30.0
+    backlog_hz: Annotated[float, Meta(ge=1, le=1000)] = 10.0  # messages a second of what waited, behind what is new
+    outbox_path: Path | None = None
+    outbox_mb: Annotated[int, Meta(ge=1, le=4096)] = 64
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of the broker."""
+        host, colon, port = self.broker.rpartition(":")
+        return (host, int(port)) if colon else (self.broker, 8883)
+
+
 class Log(Section, frozen=True, kw_only=True):
     """`[log]`: how much the nodes tell."""
 
@@ -139,6 +168,7 @@ class Config(Section, frozen=True, kw_only=True):
     turn: TurnTaking = TurnTaking()
     session: SessionTimes = SessionTimes()
     video: Video = Video()
+    fleet: Fleet = Fleet()
     log: Log = Log()
 
 
@@ -150,6 +180,7 @@ class Environment(msgspec.Struct, frozen=True):
     models: Path | None  # VISAVIS_MODELS: mirror that the model store asks first
     cache: Path  # VISAVIS_CACHE: downloaded models, compiled engines
     run_dir: Path | None  # VISAVIS_RUN: where the sockets of a running kiosk live
+    state: Path  # VISAVIS_STATE: what survives a restart, e.g. what the fleet has not acknowledged yet
 
 
 def load(path: Path | None) -> Config:
@@ -185,9 +216,25 @@ def _check(config: Config, file: str, mistakes: Mistakes) -> None:
         mistakes.add(file, "language.base_url", f"{config.language.base_url!r} is no http:// or https:// address")
     if config.voice.engine == "piper" and config.voice.piper_model is None:
         mistakes.add(file, "voice.piper_model", "is missing: engine piper needs a voice (.onnx)")
+    _check_fleet(config.fleet, file, mistakes)
     for key, model in (("voice.piper_model", config.voice.piper_model), ("recognition.model", config.recognition.model)):
         if model is not None and not model.exists():
             mistakes.add(file, key, f"no such file ({model})")
+
+
+def _check_fleet(fleet: Fleet, file: str, mistakes: Mistakes) -> None:
+    if not fleet.broker:
+        return
+    host, colon, port = fleet.broker.rpartition(":")
+    if "/" in fleet.broker or (colon and not (host and port.isdigit() and 0 < int(port) < 65536)):
+        mistakes.add(file, "fleet.broker", f"{fleet.broker!r} is no HOST or HOST:PORT, e.g. fleet.example.org:8883")
+    if not fleet.device:
+        mistakes.add(file, "fleet.device", "is missing: the name in this box's certificate")
+    if (fleet.certificate is None) != (fleet.key is None):
+        mistakes.add(file, "fleet.key" if fleet.key is None else "fleet.certificate", "is missing: a certificate and its key go together")
+    for name, path in (("ca", fleet.ca), ("certificate", fleet.certificate), ("key", fleet.key)):
+        if path is not None and not path.is_file():
+            mistakes.add(file, f"fleet.{name}", f"no such file ({path})")
 
 
 def environment(environ: Mapping[str, str] | None = None) -> Environment:
@@ -198,12 +245,14 @@ def environment(environ: Mapping[str, str] | None = None) -> Environment:
         return Path(env[name]).expanduser() if env.get(name) else None
 
     cache_home = path("XDG_CACHE_HOME") or Path(env.get("HOME", "/")) / ".cache"
+    state_home = path("XDG_STATE_HOME") or Path(env.get("HOME", "/")) / ".local" / "state"
     return Environment(
         config=path("VISAVIS_CONFIG"),
         shared=path("VISAVIS_SHARED") or _ROOT.parent / "shared",
         models=path("VISAVIS_MODELS"),
         cache=path("VISAVIS_CACHE") or cache_home / "visavis",
         run_dir=path("VISAVIS_RUN"),
+        state=path("VISAVIS_STATE") or path("STATE_DIRECTORY") or state_home / "visavis",
     )
 
 
