@@ -70,7 +70,7 @@ def find_fans(root: Path, names: tuple[str, ...]) -> tuple[list[PwmFan], dict[st
 def put(path: Path, content: str) -> None:
     """Write one attribute. Raises LeverError."""
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)  # an attribute is never created
+        fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)  # an attribute is never created
         try:
             os.write(fd, content.encode())
         finally:

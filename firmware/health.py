@@ -152,7 +152,9 @@ def watch(box: Box, path: Path, boot_id: str, notifier: Notifier, stop: threadin
     """Look every few seconds until `stop`; each look is a ping of this service's own watchdog."""
     watching = Watch(box, path, boot_id, time.monotonic_ns())
     notifier.send(READY=1)
-    while not stop.wait(_LOOK_EVERY_S):
+    while True:
         watching.look(time.monotonic_ns())
         notifier.send(WATCHDOG=1, STATUS=f"tried: {', '.join(watching.ladder.tried) or 'nothing'}")
+        if stop.wait(_LOOK_EVERY_S):
+            break
     notifier.send(STOPPING=1)

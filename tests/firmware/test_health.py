@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 class Stage(http.server.BaseHTTPRequestHandler):
     """Answers as the stage does; the server's `body` and `status` say what."""
 
-    def do_GET(self) -> None:  # noqa: N802 - the library's name
+    def do_GET(self) -> None:
         """Whatever is asked."""
         server = self.server
         assert isinstance(server, StageServer)
@@ -137,6 +137,61 @@ def test_what_is_no_previous_release(base: Path, previous: str | None) -> None:
     if previous:
         (base / "previous").symlink_to(previous)
     assert not releases.has_previous(base)
+
+
+def stage_release(base: Path, name: str, *, program: bool = True) -> None:
+    """A release that waits."""
+    folder = base / "releases" / name / "bin"
+    folder.mkdir(parents=True, exist_ok=True)
+    if program:
+        (folder / "visavis").write_text("#!/bin/sh\n")
+        (folder / "visavis").chmod(0o755)
+    (base / "staged").unlink(missing_ok=True)
+    (base / "staged").symlink_to(f"releases/{name}")
+
+
+def test_a_staged_release_becomes_current(base: Path) -> None:
+    """The old one is previous, nothing waits any more, and going back leads to it."""
+    stage_release(base, "3.0")
+    assert releases.switch(base) == "3.0"
+    assert ((base / "current").resolve().name, (base / "previous").resolve().name) == ("3.0", "2.0")
+    assert not (base / "staged").is_symlink()
+    assert releases.roll_back(base) == "3.0"
+    assert (base / "current").resolve().name == "2.0"
+
+
+def test_the_first_release_has_no_previous(tmp_path: Path) -> None:
+    """A box without a current release takes the staged one."""
+    stage_release(tmp_path, "1.0")
+    assert releases.switch(tmp_path) == "1.0"
+    assert not releases.has_previous(tmp_path)
+
+
+def test_the_same_release_again_keeps_the_way_back(base: Path) -> None:
+    """Staging what is current changes nothing, least of all `previous`."""
+    stage_release(base, "2.0")
+    assert releases.switch(base) == "2.0"
+    assert (base / "previous").resolve().name == "1.0"
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("/etc", "which is not in"),
+        ("releases/none", "no release is waiting"),
+        ("releases/1.0", "has no program bin/visavis"),
+        ("releases/3.0", "was left before because the kiosk did not work with it"),
+    ],
+)
+def test_a_release_that_must_not_be_is_one_line(base: Path, target: str, message: str) -> None:
+    """Outside the folder, missing, empty, or rolled back before: refused, forgotten, and the current release stays."""
+    stage_release(base, "3.0")
+    (base / "staged").unlink()
+    (base / "staged").symlink_to(target)
+    with pytest.raises(FirmwareError, match=message):
+        releases.switch(base, refused="3.0")
+    assert (base / "current").resolve().name == "2.0"
+    assert not (base / "staged").is_symlink()
 
 
 def test_a_box_without_releases(tmp_path: Path) -> None:
