@@ -12,6 +12,10 @@ import cyclopts
 import msgspec
 from cyclopts import App, Parameter
 
+from visavis.firmware import app as firmware
+from visavis.firmware import screen
+from visavis.sensors import sensors
+
 if TYPE_CHECKING:
     from visavis.models import Row
 
@@ -27,10 +31,13 @@ ears = App(name="ears", help="Make the ears: train the phone head on recordings,
 app.command(models)
 app.command(studio)
 app.command(ears)
+app.command(firmware)
+app.command(screen)
+app.command(sensors)
 
 _MISTAKES = {
-    "BenchError", "BusError", "ConfigError", "EngineError", "FileNotFoundError", "NoRunDir", "PackError", "PortInUse",
-    "RehearsalError", "TimelineError",
+    "BenchError", "BusError", "ConfigError", "EngineError", "FileNotFoundError", "FirmwareError", "NoRunDir", "PackError", "PortInUse",
+    "BrowserMissing", "RehearsalError", "TimelineError",
 }  # fmt: skip
 """Errors that a person can mend: told in their own words, without a traceback."""
 
@@ -44,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except ModuleNotFoundError as missing:
-        if (missing.name or "").partition(".")[0] in ("visavis", "runtime", "engines", "kiosk"):
+        if (missing.name or "").partition(".")[0] in ("visavis", "runtime", "engines", "kiosk", "firmware"):
             raise
         sys.stderr.write(f"visavis: {missing}: it comes with an extra, e.g. pip install 'visavis[rehearse,bench,studio]'\n")
         return BAD_USE
