@@ -13,6 +13,7 @@ import msgspec
 from runtime import topology
 from runtime.context import Context
 from runtime.messages import Floor, Mark, NodeEvent, NodeStats
+from runtime.telemetry.turns import Recent
 
 __all__ = ["Health", "Processes", "Records", "main"]
 
@@ -154,7 +155,7 @@ class Health:
 
     def __init__(self, ctx: Context, processes: Processes) -> None:
         self._ctx, self._processes = ctx, processes
-        self._records = Records()
+        self._records, self._recent = Records(), Recent()
         self._timeline = Path(ctx.boot.timeline) if ctx.boot.timeline else None
         self._file = Path(ctx.boot.run_dir) / "health.json"
         self._nodes: dict[str, dict[str, Any]] = {row.name: {} for row in topology.NODES}
@@ -194,6 +195,9 @@ class Health:
         if not records:
             return
         self._turns += len(records)
+        now = self._ctx.clock.monotonic_ns()
+        for record in records:
+            self._recent.add(record, now)
         if self._timeline is None:
             return
         try:
@@ -209,6 +213,7 @@ class Health:
             "t_ns": now,
             "nodes": self._nodes,
             "turns": self._turns,
+            "recent": self._recent.figures(now),
             "superseded": self._records.superseded,
             "late_marks": self._records.late,
             "unwritten": self._unwritten,
