@@ -325,6 +325,8 @@ class Stage:
 
     def _on_beat(self, page: PageLink, beat: p.Beat, _: int) -> None:
         page.beat, page.beats = beat, page.beats + 1
+        for name, value in (("page_fps", beat.fps), ("page_beats", page.beats), ("page_underruns", beat.underruns)):
+            self._ctx.measure(name, value)
 
     def _on_sound_state(self, page: PageLink, state: p.SoundState, _: int) -> None:
         page.sound = state.running

@@ -97,6 +97,7 @@ class Context:
         self._stats_due = 0
         self._dropped: dict[str, int] = {}
         self._notices: dict[str, Notice] = {}  # those that hold
+        self._values: dict[str, float | str] = {}
         self._stage_lives = 0
         for row in topology.LINKS:
             self._open(row)
@@ -191,6 +192,10 @@ class Context:
     def mark(self, stage: str, turn: int, t_ns: int | None = None, value: float = 0.0) -> None:
         """Note a stage of a turn for its record; lost (and counted) rather than ever in the way."""
         self._try("marks", Mark(turn, self.clock.monotonic_ns() if t_ns is None else t_ns, stage, value))
+
+    def measure(self, name: str, value: float | str) -> None:
+        """A figure for health, named as in the telemetry catalogue; the newest goes with the next statistics. Never a word of a visit."""
+        self._values[name] = value
 
     def notice(self, code: str, text: str, audience: str = "technician") -> None:
         """Show one line on the page until it is taken back by an empty text; a stage that is restarted is told again."""
@@ -302,6 +307,7 @@ class Context:
                 "links": links,
                 "rings": rings,
                 "unsent": self._dropped,
+                "values": self._values,
             }
         )
         self._try("stats", NodeStats(0, now, self.name, body))
