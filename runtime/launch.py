@@ -1,7 +1,8 @@
 """How a node's process begins: `python -m runtime.launch FD`, where FD holds the Bootstrap that the supervisor wrote.
 
 Everything before the node's own `main(ctx)` is here: the life-line (if the supervisor dies, so does the node), the stack dump on
-SIGUSR1, logging, signals, and the one place where an unexpected exception is caught, logged and turned into an exit status.
+SIGUSR1, logging (SIGUSR2: take the level from `run_dir`/log-level again), signals, and the one place where an unexpected exception is
+caught, logged and turned into an exit status.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shutil
 import signal
 import sys
 import threading
+from pathlib import Path
 
 import msgspec
 
@@ -34,9 +36,11 @@ def main(fd: int) -> int:
         boot = msgspec.json.decode(source.read(), type=Bootstrap)
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
+    signal.signal(signal.SIGUSR2, lambda *_: _set_log_level(boot))  # before the name by which the uplink finds us
     ctypes.CDLL(None).prctl(_PR_SET_NAME, f"vv-{boot.name}".encode(), 0, 0, 0)
     threading.Thread(target=_watch_lifeline, args=(boot,), name="lifeline", daemon=True).start()
     logging.basicConfig(level=boot.options.get("log_level", "WARNING"), format="%(name)s: %(message)s", stream=sys.stderr)
+    _set_log_level(boot)
     ctx = Context(boot)
     ctx.handle_signals()
     try:
@@ -50,6 +54,15 @@ def main(fd: int) -> int:
     finally:
         ctx.close()
     return 0
+
+
+def _set_log_level(boot: Bootstrap) -> None:
+    """The level in `run_dir`/log-level while there is such a file, else the configured one."""
+    try:
+        level = logging.getLevelName((Path(boot.run_dir) / "log-level").read_text().strip())
+    except (OSError, UnicodeDecodeError):
+        level = None
+    logging.getLogger().setLevel(level if isinstance(level, int) else boot.options.get("log_level", "WARNING"))
 
 
 def _watch_lifeline(boot: Bootstrap) -> None:
