@@ -1,6 +1,6 @@
 #!/bin/sh
-# Debian packages that tests and rehearsals need (as root): a browser, a sound server, fonts, node for axe-core; for the firmware tests a C compiler,
-# systemd-analyze and nft.
+# Debian packages that tests and rehearsals need (as root): a browser, a sound server, fonts, node for axe-core, an MQTT broker, strace;
+# for the firmware tests a C compiler, systemd-analyze and nft.
 set -eu
 wanted="chromium pulseaudio pulseaudio-utils fonts-dejavu-core libsndfile1 mosquitto strace gcc libc6-dev nftables systemd"
 command -v npm >/dev/null || wanted="$wanted npm"
