@@ -26,7 +26,8 @@ class Viseme(NamedTuple):
 
 VISEMES: dict[str, Viseme] = {
     "PP": Viseme({"mouthPress": 0.35, "mouthRollUpper": 0.18, "mouthRollLower": 0.22}, holds=True, smile=0.5),
-    "FF": Viseme({"mouthUpperUp": 0.50, "mouthRollLower": 0.60, "jawOpen": 0.07, "mouthShrugLower": 0.15}, holds=True, smile=0.4),
+    # The lower lip reaches 3 px (at 512) over the edge of the upper teeth; twice as far, as a still f was first drawn, it is bitten off.
+    "FF": Viseme({"mouthUpperUp": 0.34, "mouthRollLower": 0.36, "jawOpen": 0.06, "mouthShrugLower": 0.05}, holds=True, smile=0.4),
     "TH": Viseme({"jawOpen": 0.18, "mouthLowerDown": 0.28, "mouthUpperUp": 0.22, "mouthStretch": 0.1, "tongueUp": 0.7}, yields=0.15),
     "DD": Viseme({"jawOpen": 0.14, "mouthLowerDown": 0.26, "mouthUpperUp": 0.16, "mouthStretch": 0.1, "tongueUp": 0.85}, yields=0.35),
     "LL": Viseme({"jawOpen": 0.20, "mouthLowerDown": 0.26, "mouthUpperUp": 0.16, "mouthStretch": 0.1, "tongueUp": 0.9}, yields=0.4),

@@ -46,7 +46,7 @@ def test_known_mouths(anatomy: Anatomy):
     """The resting face and a pressed m are closed, plain zeros are not; f shows the teeth on the lip, an a shows neither."""
     rest = load_pack(Config().avatar_path).idle[None]
     closed = _pose(mouthPress=0.35, mouthRollUpper=0.18, mouthRollLower=0.22)
-    on_teeth = _pose(mouthUpperUp=0.5, mouthRollLower=0.6, jawOpen=0.07, mouthShrugLower=0.15)
+    on_teeth = _pose(mouthUpperUp=0.34, mouthRollLower=0.36, jawOpen=0.06, mouthShrugLower=0.05)
     gap, bite = anatomy.measure(np.concatenate([rest, closed, _pose(), on_teeth, _pose(jawOpen=0.5)]))
     assert list(gap <= CLOSED_PX) == [True, True, False, False, False]
     assert (gap[3] > TEETH_PX, bite[3] >= 0, bite[4] >= 0) == (True, True, False)
