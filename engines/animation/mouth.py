@@ -10,8 +10,10 @@ what they leave, however fast the speech is.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -65,6 +67,9 @@ class _Contact(NamedTuple):
     end: float
     first: int
     last: int
+
+
+_first = attrgetter("first")
 
 
 class Lips:
@@ -238,8 +243,9 @@ def _lengthened(contact: _Contact) -> _Contact:
 
 def _between(at: float, i: int, contacts: Sequence[_Contact]) -> float:
     """The moment for step `i`: `at`, or as far as the contacts before and after it leave room."""
-    low = max((c.end for c in contacts if c.last < i), default=-math.inf) + _SPACING_S
-    high = min((c.begin for c in contacts if c.first > i), default=math.inf) - _SPACING_S
+    after = bisect_left(contacts, i, key=_first)
+    low = contacts[after - 1].end + _SPACING_S if after else -math.inf
+    high = contacts[after].begin - _SPACING_S if after < len(contacts) else math.inf
     return min(max(at, low), high) if low <= high else (low + high) / 2
 
 

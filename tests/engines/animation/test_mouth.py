@@ -19,7 +19,7 @@ def _frames(animator: Animator, phones: list[Phone], fps: int, offset: float) ->
     return [(float(t), animator.frame(float(t) + 10, track=track, position=float(t), posture="speaking")) for t in times]
 
 
-@pytest.mark.parametrize("fps", [25, 30])
+@pytest.mark.parametrize("fps", [25, 30, 40])
 @pytest.mark.parametrize("sound", ["m", "b", "p"])
 @pytest.mark.parametrize("length", [0.055, 0.07, 0.12])
 def test_lips_meet_within_the_sound(animator: Animator, at: dict[str, int], fps: int, sound: str, length: float):
@@ -189,7 +189,7 @@ def test_cut_closes_the_mouth_smoothly(animator: Animator):
 MOUTH = [i for i, n in enumerate(NAMES) if n.startswith(("mouth", "jaw", "tongue", "cheekPuff"))]
 
 
-@pytest.mark.parametrize("fps", [25, 30])
+@pytest.mark.parametrize("fps", [25, 30, 40])
 def test_no_jumps(animator: Animator, fps: int):
     """Between two frames no mouth weight changes by more than 0.75, not even in "papapa" and "wow"."""
     phones, t = [], 0.0
