@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import cv2
 
+from engines.compile import EngineCache, Library, Unsupported, engine_dir, find_libraries
+from engines.compile.library import MODULES
 from engines.errors import EngineError
 from engines.renderer._types import PackError, Renderer, Selection
+from engines.renderer.cuda import Gpu, open_gpu
 from engines.renderer.idle import IdleLoop
 from engines.renderer.onnx_runtime import OnnxRuntimeRenderer
 from engines.renderer.pack import AvatarPack, load_pack
+from engines.renderer.tensorrt_relay import Relay, prepare, target_of
 
-__all__ = ["open_face", "select"]
-
-_TENSORRT = {
-    "tensorrt": "needs TensorRT (JetPack) and its Python bindings",
-    "tensorrt_rtx": "needs an RTX GPU and the tensorrt-rtx wheels",
-}
+__all__ = ["find_gpu", "open_face", "select"]
 
 
-def _no_tensorrt(module: str) -> str:
-    """Why this runtime does not draw here; importing it is the test, and the import may fail in any way."""
-    try:
-        importlib.import_module(module)
-    except Exception as e:  # noqa: BLE001 - onnx and ONNX Runtime share no error class; the face must move anyway
-        return f"{_TENSORRT[module]}: {str(e).splitlines()[0] if str(e) else type(e).__name__}"
-    return "installed, but compiled engines are made by engines.compile on the device; this build draws on the CPU"
+def find_gpu() -> tuple[tuple[Gpu, Library] | None, dict[str, str]]:
+    """The GPU and the TensorRT that could draw on it, or None; and by module why each TensorRT that does not serve does not.
+
+    The driver is asked first: without one the libraries (hundreds of megabytes) are not even loaded.
+    """
+    gpu, why_gpu = open_gpu()
+    if gpu is None:
+        reasons = "; ".join(why_gpu.values())
+        return None, {name: f"{needs}; {reasons}" for name, needs in MODULES.items()}
+    libraries, why_not = find_libraries()
+    for library in libraries:
+        try:
+            library.supports(target_of(gpu))
+        except Unsupported as error:
+            why_not[library.name] = str(error)
+            continue
+        return (gpu, library), why_not
+    gpu.close()
+    return None, why_not
 
 
-def select(pack: AvatarPack, *, threads: int = 1, cache: Path | None = None) -> Selection:
+def select(pack: AvatarPack, *, threads: int = 1, cache: Path | None = None, gpu: bool = False) -> Selection:
     """The best renderer that works here. If the network cannot be run, the idle loop serves.
 
+    With ``gpu`` a GPU takes over from the CPU as soon as its engine is compiled and loaded; that begins with the first frame.
     OpenCV's own thread pool is set to ``threads`` too: it is shared by the whole process.
 
     Raises:
@@ -40,16 +51,21 @@ def select(pack: AvatarPack, *, threads: int = 1, cache: Path | None = None) -> 
 
     """
     cv2.setNumThreads(threads)
-    why_not = {module: _no_tensorrt(module) for module in _TENSORRT}
+    found, why_not = find_gpu() if gpu else (None, dict.fromkeys(MODULES, "a GPU was not asked for"))
+    name = "onnxruntime"
     try:
         engine: Renderer = OnnxRuntimeRenderer(pack, threads=threads, cache=cache)
     except Exception as e:  # noqa: BLE001 - onnx and ONNX Runtime share no error class; the face must move anyway
         why_not["onnxruntime"] = f"{pack.network}: {str(e).splitlines()[0] if str(e) else type(e).__name__}"
-        return Selection(IdleLoop(pack.path), "idle", why_not)
-    return Selection(engine, "onnxruntime", why_not)
+        engine, name = IdleLoop(pack.path), "idle"
+    if found is None:
+        return Selection(engine, name, why_not)
+    device, library = found
+    engines = EngineCache(engine_dir())
+    return Selection(Relay(engine, lambda report: prepare(pack, device, library, engines, report)), library.name, why_not)
 
 
-def open_face(path: Path, *, threads: int = 1, cache: Path | None = None) -> Selection:
+def open_face(path: Path, *, threads: int = 1, cache: Path | None = None, gpu: bool = True) -> Selection:
     """``load_pack`` and ``select`` in one; a damaged pack still moves if its manifest and idle clip are whole.
 
     Raises:
@@ -57,7 +73,7 @@ def open_face(path: Path, *, threads: int = 1, cache: Path | None = None) -> Sel
 
     """
     try:
-        return select(load_pack(path), threads=threads, cache=cache)
+        return select(load_pack(path), threads=threads, cache=cache, gpu=gpu)
     except PackError as e:
         try:
             return Selection(IdleLoop(path), "idle", {"onnxruntime": str(e)})
