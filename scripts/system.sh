@@ -4,6 +4,7 @@
 set -eu
 wanted="chromium pulseaudio pulseaudio-utils fonts-dejavu-core libsndfile1 mosquitto strace gcc libc6-dev nftables systemd"
 command -v npm >/dev/null || wanted="$wanted npm"
+command -v g++ >/dev/null || wanted="$wanted g++"
 missing=""
 for package in $wanted; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q "ok installed" || missing="$missing $package"
