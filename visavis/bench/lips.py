@@ -8,7 +8,7 @@ turn. `fast` is the same at 300 words a minute.
 
 Drawn frames: moments of those sentences are drawn by the avatar pack as in the kiosk, and FaceLandmarker says whether the lips are closed.
 Where it draws the line is found on rendered frames of the rig (`data`), one half for the line, the other half to tell how often the ruler
-itself is right.
+itself is right. It does not see a gap of 1 px: that lips really met, only the curves can tell.
 """
 
 from __future__ import annotations
