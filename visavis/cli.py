@@ -12,6 +12,7 @@ import cyclopts
 import msgspec
 from cyclopts import App, Parameter
 
+from visavis.engines import app as engines
 from visavis.firmware import app as firmware
 from visavis.firmware import screen
 from visavis.sensors import sensors
@@ -31,6 +32,7 @@ ears = App(name="ears", help="Make the ears: train the phone head on recordings,
 app.command(models)
 app.command(studio)
 app.command(ears)
+app.command(engines)
 app.command(firmware)
 app.command(screen)
 app.command(sensors)
