@@ -12,6 +12,7 @@ import cyclopts
 import msgspec
 from cyclopts import App, Parameter
 
+from visavis.avatar import app as avatar
 from visavis.engines import app as engines
 from visavis.firmware import app as firmware
 from visavis.firmware import screen
@@ -27,10 +28,9 @@ BAD_USE = 2
 
 app = App(name="visavis", help="A face that shop visitors talk to, entirely on the device.")
 models = App(name="models", help="Model files: what there is, fetch, verify, import.")
-studio = App(name="studio", help="Make a face: train on rendered frames, pack, evaluate.")
 ears = App(name="ears", help="Make the ears: train the phone head on recordings, judge it, pack it.")
 app.command(models)
-app.command(studio)
+app.command(avatar)
 app.command(ears)
 app.command(engines)
 app.command(firmware)
@@ -255,38 +255,6 @@ def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed
     given = {"data": data, "seed": seed, "minutes": minutes, "seconds": seconds, "negatives": negatives or None, "noise": noise,
              "snr": snr or None, "engine": engine, "weights": weights, "folds": folds, "pack": pack, "limit": limit}  # fmt: skip
     return suite.main(what, json, **given)
-
-
-@studio.command
-def train(data: Path, out: Path, *, minutes: float = 60.0, seed: int = 7, resume: bool = False) -> int:
-    """Train a face on rendered frames with labels (DATA as the collector writes it); OUT gets checkpoint.pt, which --resume continues."""
-    from engines.studio.train import train as learn
-
-    learn(data, out, minutes=minutes, seed=seed, resume=resume, log=print)
-    return 0
-
-
-@studio.command
-def pack(checkpoint: Path, data: Path, out: Path, *, name: str, title: str = "", voice: str = "") -> int:
-    """Quantize a trained face and write it as an avatar pack into the folder OUT."""
-    from engines.studio.pack import pack as write
-
-    write(checkpoint, data, out, name=name, title=title or name.title(), voice=voice)
-    return 0
-
-
-@studio.command
-def evaluate(pack: Path, data: Path, *, json: Path | None = None) -> int:
-    """Measure an avatar pack on frames that no training saw, and write its card."""
-    from engines.studio.evaluate import card
-    from engines.studio.evaluate import evaluate as judge
-
-    report = judge(pack, data)
-    card(report, pack)
-    print((pack / "card.md").read_text(encoding="utf-8"))
-    if json:
-        json.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
-    return 0
 
 
 @ears.command(name="train")

@@ -41,15 +41,17 @@ class Frames:
 
 
 def read_frame(path: Path) -> NDArray[np.uint8]:
-    """One frame as premultiplied RGBA (512, 512, 4) u8.
+    """One frame as premultiplied RGBA (512, 512, 4) u8; a picture without alpha is opaque.
 
     Raises:
-        StudioError: the file is missing or no RGBA picture.
+        StudioError: the file is missing or no such picture.
 
     """
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if image is None or image.ndim != 3 or image.shape[2] != 4:
-        raise StudioError(f"{path}: no RGBA picture; render the frame again")
+    if image is None or image.shape[:2] != (512, 512) or image.ndim != 3:
+        raise StudioError(f"{path}: no RGBA picture of 512 x 512; make the frame again")
+    if image.shape[2] == 3:  # WebP drops an alpha that is 1 everywhere, as in films of people
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2BGRA)
     rgba = cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA)
     rgba[..., :3] = (rgba[..., :3].astype(np.uint16) * rgba[..., 3:] + 127) // 255
     return np.asarray(rgba, np.uint8)
@@ -73,7 +75,7 @@ def labels(data: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, NDArra
     """The arrays of controls.npz and flow.npz.
 
     Raises:
-        StudioError: a file is missing, or the control names are not this rig's.
+        StudioError: a file is missing, the control names are not this rig's, or a control is not a number.
 
     """
     for name in ("controls.npz", "flow.npz"):
@@ -81,7 +83,12 @@ def labels(data: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, NDArra
             raise StudioError(f"{data / name}: missing; make it with engines.studio.pack")
     controls, flow = dict(np.load(data / "controls.npz")), dict(np.load(data / "flow.npz"))
     if [str(n) for n in controls["names"]] != list(CONTROLS):
-        raise StudioError(f"{data / 'controls.npz'}: names are not the rig's 51 controls")
+        raise StudioError(
+            f"{data / 'controls.npz'}: names are not the rig's 51 controls; make the data with `visavis avatar person` or the rig"
+        )
+    wrong = np.flatnonzero(~np.isfinite(controls["values"].astype(np.float32)).all(1))
+    if len(wrong):
+        raise StudioError(f"{data / 'controls.npz'}: the controls of frame {wrong[0]} are no numbers (NaN); make the file again")
     return controls, flow
 
 

@@ -6,6 +6,7 @@ them as constants. Pixels refer to a 512 x 512 frame; a patch pixel (i, j) has i
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 from engines.studio.rig import INDEX, RANGES, Rig, project
 from engines.studio.sampler import IDLE
 
-__all__ = ["EYE_SHAPE", "MOUTH_SHAPE", "ORIGINS", "Geometry", "fit", "gaze_features", "pose_features"]
+__all__ = ["EYE_SHAPE", "MOUTH_SHAPE", "ORIGINS", "Geometry", "fit", "gaze_features", "load", "pose_features"]
 
 MOUTH_SHAPE, EYE_SHAPE = (112, 144), (96, 96)  # height, width
 # Top left corners of mouth, left eye, right eye patch at rest.
@@ -30,6 +31,15 @@ class Geometry(NamedTuple):
 
     places: NDArray[np.float64]
     iris: NDArray[np.float64]
+
+
+def load(data: Path) -> Geometry:
+    """The geometry of a data folder: its own (``geometry.npz``, of a filmed person), else fitted on its rig."""
+    own = data / "geometry.npz"
+    if own.is_file():
+        z = np.load(own)
+        return Geometry(z["places"], z["iris"])
+    return fit(Rig(str(data / "rig" / "ict_facekit_rig.npz")))
 
 
 def pose_features(angles: Tensor) -> Tensor:

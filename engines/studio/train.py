@@ -24,10 +24,10 @@ from torch.nn import functional
 
 from engines.renderer.compose import patch_mask
 from engines.studio import dataset
-from engines.studio.geometry import Geometry, fit
+from engines.studio.geometry import Geometry
+from engines.studio.geometry import load as load_geometry
 from engines.studio.layers import HAIR_BOX, Layers, part
 from engines.studio.network import FRAME, SHADES, VisavisFace
-from engines.studio.rig import Rig
 
 __all__ = ["Face", "load_checkpoint", "train"]
 
@@ -317,7 +317,7 @@ def train(
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / "checkpoint.pt"
-    geometry = fit(Rig(str(data / "rig" / "ict_facekit_rig.npz")))
+    geometry = load_geometry(data)
     frames = dataset.load(data, geometry, test=False)
     labels = _FlowLabels(data)
     run = _Run(geometry, frames, labels.part(frames), seed)

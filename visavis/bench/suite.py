@@ -23,6 +23,7 @@ BENCHES = {
     "turns": "end of turn on recorded people, in virtual time",
     "interruptions": "words, and what only sounds, over the avatar's voice, in virtual time",
     "frames": "the renderer alone, by rung",
+    "renderer": "what a frame costs at each rung beside a busy neighbour, and the face's image figures",
     "lips": "lips and teeth against the phonemes, on the rig and in drawn frames, in virtual time",
     "start": "from `visavis run` to the face and to the first possible answer",
     "memory": "PSS of every node over minutes, and its slope",

@@ -11,7 +11,7 @@ pytest.importorskip("torch", reason="torch is not installed (extra: studio)")
 pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed (extra: rehearse)")
 
 from engines.renderer import OnnxRuntimeRenderer, load_pack
-from engines.studio.evaluate import evaluate_expression
+from engines.studio.expression import evaluate_expression
 from engines.studio.pack import nv12_to_rgb
 from engines.vision.landmarks import FaceLandmarker
 

@@ -15,8 +15,10 @@ torch = pytest.importorskip("torch", reason="torch is not installed (extra: stud
 
 from engines.renderer import load_pack, select  # noqa: E402 - after the skip
 from engines.studio import dataset  # noqa: E402
-from engines.studio.evaluate import card, evaluate, ssim_map  # noqa: E402
+from engines.studio.card import card  # noqa: E402
+from engines.studio.evaluate import evaluate  # noqa: E402
 from engines.studio.geometry import fit  # noqa: E402
+from engines.studio.metrics import regions, ssim_map  # noqa: E402
 from engines.studio.network import VisavisFace  # noqa: E402
 from engines.studio.pack import pack  # noqa: E402
 from engines.studio.quantize import OUTPUTS, export_float, quantize_model  # noqa: E402
@@ -130,17 +132,68 @@ def test_controls_are_clamped_inside_the_network(checkpoint: Path) -> None:
 
 def test_a_pack_is_made_and_evaluated(checkpoint: Path, data: Path, tmp_path: Path) -> None:
     """From a checkpoint to a folder that loads and draws, with a card of measured figures."""
-    out = pack(checkpoint, data, tmp_path / "pack", name="trial", samples=12)
+    out = pack(checkpoint, data, tmp_path / "pack", name="trial", samples=12, work=tmp_path / "work")
     assert not (out / ".work").exists()
     face = select(load_pack(out)).engine
     frame = np.empty((384, 256), np.uint8)
     face.draw(face.idle, frame, rung=2)
     assert frame[:256].std() > 20
-    report = evaluate(out, data)
-    card(report, out)
+    report = evaluate(out, data, float_model=tmp_path / "work" / "face-float.onnx")
+    card(report, out, data)
     assert report["frames"] == len([i for i in range(FRAMES) if i % 20 == 0])
-    assert 15 < report["all"]["whole"]["psnr_db"] < 45
-    assert "| all, mouth |" in (out / "card.md").read_text("utf-8")
+    assert set(report["rungs"]) == {"512", "384", "256"}
+    for figures in report["rungs"].values():
+        assert 15 < figures["psnr_whole_db"] < 45
+        assert 0 < figures["ssim_face"] < 1
+        assert figures["baseline_face_db"] > 5
+        assert abs(figures["int8_loss_db"]) < 3
+        assert figures["stillness"]["held_mean"] <= figures["stillness"]["mean"]
+    page = (out / "card.md").read_text("utf-8")
+    assert "| mouth |" in page
+    assert "asked 29" in page
+    assert (out / "card-worst.webp").is_file()
+
+
+def test_a_face_has_its_hair_before_it(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    """The frame is parted: hair above the brow is in the hair's picture, skin in the plate, and the pack carries both."""
+    face = load_checkpoint(checkpoint)
+    plate, hair = face.plate[0].numpy(), np.zeros((4, 512, 512), np.float32)
+    hair[:, 24:400, 96:416] = face.hair[0].numpy()
+    crown, cheek = (slice(60, 75), slice(240, 272)), (slice(240, 260), slice(180, 200))
+    assert hair[3][crown].mean() > 0.9
+    assert hair[3][cheek].mean() < 0.2
+    assert plate[3][cheek].mean() > 0.9
+    loaded = load_pack(pack(checkpoint, data, tmp_path / "pack", name="trial", samples=4))
+    assert loaded.hair is not None
+    assert loaded.hair.picture.shape == (376, 320, 4)
+    assert loaded.hair.shades.shape == (6, 376, 320, 4)
+
+
+def test_data_with_other_or_broken_controls_are_refused(data: Path, tmp_path: Path) -> None:
+    """Data whose names are not the pack's, or whose vectors hold NaN, are named in one line."""
+    for key, change, complaint in (("names", "smirk", "names are not the rig's"), ("values", np.nan, "frame 3 are no numbers")):
+        broken = tmp_path / key
+        shutil.copytree(data, broken, symlinks=True)
+        z = dict(np.load(data / "controls.npz"))
+        z[key] = z[key].astype(object if key == "names" else np.float32)
+        z[key][3] = change
+        z[key] = z[key].astype(str) if key == "names" else z[key]
+        np.savez(broken / "controls.npz", **z)
+        with pytest.raises(dataset.StudioError, match=complaint):
+            train(broken, tmp_path / "run", minutes=1)
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_the_face_is_the_landmarks_and_a_margin() -> None:
+    """15 % of the landmarks' box on each side; boxes scale with the rung."""
+    landmarks = np.array([[100, 200], [300, 400]], np.float32)
+    boxes = np.array([[200, 300, 240, 320], [110, 210, 150, 230], [250, 210, 290, 230]], np.float32)
+    for size in (512, 256):
+        masks, k = regions(boxes, landmarks, size), size / 512
+        y, x = np.nonzero(masks["face"])
+        assert (x.min(), x.max() + 1, y.min(), y.max() + 1) == tuple(int(v * k) for v in (70, 330, 170, 430))
+        assert masks["mouth"].sum() == 40 * k * 20 * k
+        assert masks["eyes"].sum() == 2 * masks["mouth"].sum()
 
 
 def test_ssim_is_one_for_equal_pictures_and_falls_with_noise() -> None:
