@@ -209,8 +209,9 @@ def latency(timeline: Path, *, json: Path | None = None) -> int:
 def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed: int = 1, minutes: float = 5.0,
           seconds: float | None = None, negatives: tuple[Path, ...] = (), noise: Path | None = None, snr: tuple[float, ...] = (),
           engine: str | None = None, weights: Path | None = None, folds: Path | None = None, pack: Path | None = None,
-          limit: int | None = None, results: Path | None = None) -> int:  # fmt: skip
-    """Measure: orders, shop, words, bus, turns, interruptions, frames, lips, start, memory, or all; `report` writes docs/benchmarks.md.
+          limit: int | None = None, plants: Path | None = None, hours: float | None = None, cases: int | None = None,
+          plots: Path | None = None, results: Path | None = None) -> int:  # fmt: skip
+    """Measure: orders, shop, words, bus, turns, interruptions, frames, lips, start, thermal, memory, or all; `report` writes the page.
 
     Parameters
     ----------
@@ -242,6 +243,14 @@ def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed
         For `shop`: the experience pack; for `lips`: the avatar pack.
     limit
         Take only so many recordings; for `lips`: sentences.
+    plants
+        For `thermal`: the data file of boxes (default: the one that comes along).
+    hours
+        For `thermal`: of simulated time (default 8).
+    cases
+        For `thermal`: random boxes, each on eight kinds of days (default 200).
+    plots
+        For `thermal`: a folder for pictures (needs matplotlib).
     results
         For `report`: the folder of kept results (default docs/benchmarks).
 
@@ -253,7 +262,8 @@ def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed
         print(bench_report.write(results))
         return 0
     given = {"data": data, "seed": seed, "minutes": minutes, "seconds": seconds, "negatives": negatives or None, "noise": noise,
-             "snr": snr or None, "engine": engine, "weights": weights, "folds": folds, "pack": pack, "limit": limit}  # fmt: skip
+             "snr": snr or None, "engine": engine, "weights": weights, "folds": folds, "pack": pack, "limit": limit,
+             "plants": plants, "hours": hours, "cases": cases, "plots": plots}  # fmt: skip
     return suite.main(what, json, **given)
 
 

@@ -26,6 +26,7 @@ BENCHES = {
     "renderer": "what a frame costs at each rung beside a busy neighbour, and the face's image figures",
     "lips": "lips and teeth against the phonemes, on the rig and in drawn frames, in virtual time",
     "start": "from `visavis run` to the face and to the first possible answer",
+    "thermal": "heat on simulated boxes and hot days: the governor against four others",
     "memory": "PSS of every node over minutes, and its slope",
 }
 
