@@ -29,7 +29,8 @@ _KEPT = (CONFIG, "etc/visavis/safe-screen.txt")
 _POLICY = "etc/chromium/policies/managed/visavis.json"
 _OTHER_BROWSERS = ("etc/chromium-browser/policies/managed/visavis.json", "etc/opt/chrome/policies/managed/visavis.json")
 """Ubuntu's package and Google's build read the same policy elsewhere."""
-_NEEDED = {"cage": "usr/bin/cage", "nftables": "usr/sbin/nft"}
+_NEEDED = {"cage": "usr/bin/cage", "xwayland": "usr/bin/Xwayland", "nftables": "usr/sbin/nft"}
+"""Package → its program. Debian's cage does not start without Xwayland, and only recommends it."""
 _COMMAND_S = 60.0
 
 

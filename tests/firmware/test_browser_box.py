@@ -8,6 +8,7 @@ import os
 import queue
 import re
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from firmware.install import UNITS, plan
+from kiosk.browser import arguments
 
 CHROMIUM = shutil.which("chromium") or ""
 NOBODY = 65534
@@ -40,7 +42,9 @@ PAGE = b"""<!doctype html><body><script>
     catch (error) { return error.name; }
   };
   const sound = new AudioContext();
-  const result = {audio: await ask({audio: true}), video: await ask({video: true}), sound: sound.state};
+  const full = () => innerWidth === screen.width && innerHeight === screen.height;
+  for (let i = 0; i < 50 && !full(); i++) await new Promise(done => setTimeout(done, 100));
+  const result = {audio: await ask({audio: true}), video: await ask({video: true}), sound: sound.state, full: full()};
   await fetch("/result", {method: "POST", body: JSON.stringify(result)});
 })();
 </script>"""
@@ -75,7 +79,7 @@ class PageServer(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Page)
         self.asked: list[str] = []
-        self.results: queue.Queue[dict[str, str]] = queue.Queue()
+        self.results: queue.Queue[dict[str, object]] = queue.Queue()
 
     @property
     def port(self) -> int:
@@ -169,5 +173,22 @@ def test_the_policy_gives_the_page_its_ears_and_nothing_else(page: PageServer, h
             result = page.results.get(timeout=60)
         finally:
             browser.terminate()
-    assert result == {"audio": "granted", "video": "NotAllowedError", "sound": "running"}
+    assert (result["audio"], result["video"], result["sound"]) == ("granted", "NotAllowedError", "running")
     assert set(page.asked) == {f"localhost:{page.port}"}
+
+
+@pytest.mark.skipif(not shutil.which("cage") or not shutil.which("Xwayland"), reason="scripts/system.sh installs cage and xwayland")
+def test_the_compositor_shows_the_page_and_nothing_else(page: PageServer, home: Path) -> None:
+    """Cage on a screen that is not there, the kiosk's own command line in it, nobody's rights: the page fills the screen."""
+    nobody = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs"]
+    browser = arguments(CHROMIUM, f"http://localhost:{page.port}", home / "profile", screen="wayland", extra=["--disable-gpu"])
+    environment = {"HOME": str(home), "TMPDIR": str(home), "XDG_RUNTIME_DIR": str(home), "PATH": os.environ["PATH"],
+                   "WLR_BACKENDS": "headless", "WLR_RENDERER": "pixman", "WLR_LIBINPUT_NO_DEVICES": "1"}  # fmt: skip
+    home.chmod(0o700)
+    with subprocess.Popen([*nobody, "cage", "-d", "--", *browser], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                          start_new_session=True) as compositor:  # fmt: skip
+        try:
+            result = page.results.get(timeout=60)
+        finally:
+            os.killpg(compositor.pid, signal.SIGTERM)
+    assert (result["full"], result["sound"]) == (True, "running")

@@ -21,7 +21,7 @@ PROGRAM = "/opt/visavis/current/bin/visavis"
 @pytest.fixture
 def box(tmp_path: Path) -> Path:
     """The root of a box with the programs that are needed, a release, and its user."""
-    for program in ("usr/bin/cage", "usr/sbin/nft", PROGRAM.lstrip("/")):
+    for program in ("usr/bin/cage", "usr/bin/Xwayland", "usr/sbin/nft", PROGRAM.lstrip("/")):
         path = tmp_path / program
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("#!/bin/sh\n")
@@ -80,7 +80,7 @@ def test_what_was_changed_is_named_and_mended(box: Path) -> None:
 def test_an_empty_box_is_told_what_to_do(tmp_path: Path) -> None:
     """Each failure has a remedy."""
     findings = check(tmp_path)
-    assert set(failed(findings)) == {"files", "units", "program", "user", "record of steps", "cage", "nftables"}
+    assert set(failed(findings)) == {"files", "units", "program", "user", "record of steps", "cage", "xwayland", "nftables"}
     assert all(f.remedy for f in findings if f.state == "fail")
 
 
