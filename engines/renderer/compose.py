@@ -141,8 +141,7 @@ class _HairLayer:
         self.shape = (y1 - y0, x1 - x0, 4)
 
         def fit(rgba: Floats) -> Floats:
-            picture = cv2.transform(rgba, _YCCA)
-            return np.asarray(cv2.resize(picture, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA), np.float32).ravel()
+            return np.asarray(cv2.resize(rgba, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA), np.float32).ravel()
 
         self.picture = fit(hair.picture.astype(np.float32))
         self.shades = np.stack([fit(p * np.float32(255)) for p in hair.shades])
@@ -154,7 +153,8 @@ class _HairLayer:
         """Draw the hair over ``picture`` (size, size, 4)."""
         shaded = weights @ self.shades
         shaded += self.picture
-        own = _positive(shaded).reshape(self.shape)
+        np.clip(shaded, 0, 255, out=shaded)  # in RGBA: alpha beyond its end would tint the chroma, whose zero it carries
+        own = _positive(cv2.transform(shaded.reshape(self.shape), _YCCA))
         path = cv2.resize(flow * self.scale, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
         place = np.s_[self.top : self.bottom, self.left : self.right]
         _over(picture[place], cv2.remap(own, cv2.add(path[place], self.grid), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
