@@ -289,6 +289,8 @@ def _reason(rules: Rules, state: State, readings: Readings) -> str:
     heat = "" if signal.margin is None else f"{signal.forecast(rules.ahead_s):.1f} °C to the trip in {rules.ahead_s:g} s"
     late = f"{readings.late} of {readings.frames} frames late" if readings.late else ""
     limit = "the power limit holds" if readings.capped else ""
+    if limit and readings.power_w is not None:
+        limit += f" at {readings.power_w:.0f} W"
     return ", ".join(part for part in (heat, late, limit) if part) or "a look at the box"
 
 

@@ -225,6 +225,12 @@ def test_frames_in_time_bring_it_back_but_not_under_a_power_limit() -> None:
     assert after([margin(40.0)] * 7200, low).setting == BEST
 
 
+def test_the_power_limit_is_named() -> None:
+    """Late frames under a limit: the sentence says so, with the watts."""
+    whys = [decision.why for decision in play([margin(40.0, late=10, capped=True, power_w=15.2)] * 9)]
+    assert any("10 of 30 frames late, the power limit holds at 15 W: model 17 → 10 tokens/s" in why for why in whys)
+
+
 def test_want_of_memory_takes_the_model() -> None:
     """Little memory free for ten seconds: the model's share shrinks, nothing else."""
     decision = after([margin(40.0, memory_mb=120.0)] * 120)
