@@ -103,9 +103,9 @@ def check_background(rgb: Bytes | Colour) -> Bytes:
     return np.ascontiguousarray(picture)
 
 
-def _positive(values: Floats) -> Bytes:
-    """Bytes of 0..255, negative ones 0; OpenCV's own conversion would take their magnitude."""
-    return np.asarray(cv2.convertScaleAbs(np.maximum(values, 0)), np.uint8)
+def _bytes(values: Floats) -> Bytes:
+    """Values as bytes, saturated at both ends; half the time of cutting and converting."""
+    return np.asarray(cv2.addWeighted(values, 1, values, 0, 0, dtype=cv2.CV_8U), np.uint8)
 
 
 def _over(view: Bytes, front: Bytes) -> None:
@@ -154,7 +154,7 @@ class _HairLayer:
         shaded = weights @ self.shades
         shaded += self.picture
         np.clip(shaded, 0, 255, out=shaded)  # in RGBA: alpha beyond its end would tint the chroma, whose zero it carries
-        own = _positive(cv2.transform(shaded.reshape(self.shape), _YCCA))
+        own = _bytes(cv2.transform(shaded.reshape(self.shape), _YCCA))
         path = cv2.resize(flow * self.scale, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
         place = np.s_[self.top : self.bottom, self.left : self.right]
         _over(picture[place], cv2.remap(own, cv2.add(path[place], self.grid), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
@@ -175,7 +175,7 @@ class Composer:
         reach = cv2.dilate(cv2.resize(figure, (_RESIDUAL, _RESIDUAL), interpolation=cv2.INTER_AREA), np.ones((13, 13), np.uint8))
         self.reach = cv2.merge([(reach > 2).astype(np.float32) * 255] * 4)
         soft, shift = _soften(cv2.transform(plate.astype(np.float32), _YCCA), self.scale)
-        self.plate = _positive(soft)
+        self.plate = _bytes(soft)
         span = ((np.arange(size) + 0.5) / self.scale - 0.5 - shift).astype(np.float32)
         self.grid = np.stack(np.meshgrid(span, span), -1)
         self.masks: dict[tuple[int, ...], Floats] = {}
@@ -200,8 +200,7 @@ class Composer:
     def _correct(self, picture: Bytes, residual: Floats) -> None:
         """Add a residual (4, 128, 128), RGBA 0..1."""
         change = cv2.transform(cv2.multiply(cv2.merge(list(residual)), self.reach), _YCCA)
-        for part, apply in ((_positive(change), cv2.add), (_positive(-change), cv2.subtract)):
-            apply(picture, cv2.resize(part, (self.size, self.size), interpolation=cv2.INTER_LINEAR), dst=picture)
+        cv2.add(picture, cv2.resize(change, (self.size, self.size), interpolation=cv2.INTER_LINEAR), dst=picture, dtype=cv2.CV_8U)
 
     def _paste(self, picture: Bytes, rgb: Floats, place: Floats) -> None:
         """Draw a planar patch (3, h, w), 0..1, where ``place`` (2, 3) puts it."""
@@ -209,7 +208,7 @@ class Composer:
         if shape not in self.masks:
             self.masks[shape] = cv2.merge([patch_mask(*shape) * 255] * 4)
         soft = cv2.multiply(cv2.merge([*rgb.clip(0, 1), np.ones(shape, np.float32)]), self.masks[shape])
-        patch, shift = _soften(_positive(cv2.transform(soft, _YCCA)), self.scale)
+        patch, shift = _soften(_bytes(cv2.transform(soft, _YCCA)), self.scale)
         h, w = shape
         m = np.array(place, np.float64) * self.scale
         corners = np.array([[0, 0], [w, 0], [0, h], [w, h]]) @ m[:, :2].T + m[:, 2]
