@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import threading
 import time
@@ -22,13 +23,18 @@ import msgspec
 
 from firmware import releases
 from firmware.errors import FirmwareError, LadderError
-from firmware.ladder import Ladder, Record, Step, Verdict, begin, decide, load, save
+from firmware.ladder import MAX_BOOTS, Ladder, Record, Step, Verdict, begin, decide, load, save
 from firmware.notify import Notifier
 
-__all__ = ["Box", "ThisBox", "Watch", "watch"]
+__all__ = ["ASKS", "Box", "ThisBox", "Watch", "watch"]
 
 log = logging.getLogger("health")
 
+ASKS = Path("/run/visavis-ask")
+"""Where the kiosk, which is not root, asks for a restart: an empty file with the step's name. Root owns the folder, the kiosk's group may
+write there. Nothing is read from it, so there is nothing to forge; and no restart is asked for more often than the ladder's counts allow.
+"""
+_ASKABLE = (Step.SERVICE, Step.DISPLAY, Step.REBOOT)
 _LOOK_EVERY_S = 5.0
 _ANSWER_S = 2.0
 _COMMAND_S = 20.0
@@ -49,6 +55,10 @@ class Box(Protocol):
         """The id of the current release; "" where there are none."""
         ...
 
+    def asked(self) -> tuple[Step, ...]:
+        """What the kiosk itself, or the fleet through it, has asked for since the last time; never raises."""
+        ...
+
     def take(self, step: Step) -> None:
         """Do it. Raises FirmwareError."""
         ...
@@ -58,9 +68,13 @@ class ThisBox:
     """The box this runs on; `systemctl` stands in for the program in tests."""
 
     def __init__(
-        self, url: str, base: Path = releases.BASE, systemctl: Sequence[str] = ("systemctl", "--no-ask-password", "--no-block")
+        self,
+        url: str,
+        base: Path = releases.BASE,
+        systemctl: Sequence[str] = ("systemctl", "--no-ask-password", "--no-block"),
+        asks: Path = ASKS,
     ) -> None:
-        self._url, self._base, self._systemctl = url.rstrip("/"), base, tuple(systemctl)
+        self._url, self._base, self._systemctl, self._asks = url.rstrip("/"), base, tuple(systemctl), asks
 
     def look(self) -> Verdict:
         """Ask the stage whether a page is there that draws."""
@@ -79,9 +93,22 @@ class ThisBox:
         current = self._base / "current"
         return current.resolve().name if current.exists() else ""
 
+    def asked(self) -> tuple[Step, ...]:
+        """The files in the folder of asks, which go."""
+        found = []
+        for step in _ASKABLE:
+            try:
+                (self._asks / step.value).unlink()
+            except OSError:
+                continue  # not asked; or a folder of that name, which is no way to ask
+            found.append(step)
+        return tuple(found)
+
     def take(self, step: Step) -> None:
-        """Ask systemd for it, without waiting until it is done."""
-        if step is Step.SERVICE:
+        """Ask systemd for it, without waiting until it is done; who is not root asks visavis-health, which does it within seconds."""
+        if os.geteuid() != 0:
+            self._ask_health(step)
+        elif step is Step.SERVICE:
             self._ask("restart", "visavis-kiosk.service")
         elif step is Step.DISPLAY:
             self._ask("restart", "visavis-display.service")
@@ -92,6 +119,16 @@ class ThisBox:
             self._ask("reboot")
         elif step is Step.SAFE_SCREEN:
             self._ask("start", "visavis-safe.service")
+
+    def _ask_health(self, step: Step) -> None:
+        if step not in _ASKABLE:
+            raise FirmwareError(f"{step.value}: only root may, not the kiosk itself")
+        try:
+            (self._asks / step.value).touch()
+        except OSError as error:
+            raise FirmwareError(
+                f"{self._asks}: {error.strerror}: nobody can be asked for it ('visavis firmware install' makes it)"
+            ) from error
 
     def _ask(self, *arguments: str) -> None:
         try:
@@ -116,7 +153,13 @@ class Watch:
         self.ladder: Ladder = ladder
 
     def look(self, now_ns: int) -> Step | None:
-        """Look once and do what is due; gives the step taken."""
+        """Look once and do what is due; gives the step taken by the rule."""
+        for wish in self._box.asked():
+            if wish is Step.REBOOT and (not self.ladder.trusted or self.ladder.record.boots >= MAX_BOOTS):
+                log.error("asked for a restart of the box: refused, it has started %d times without calm", self.ladder.record.boots)
+            else:
+                log.warning("asked for: %s", wish.value)
+                self._take(wish)
         verdict, previous = self._box.look(), self._box.has_previous()
         after, step = decide(self.ladder, verdict, previous, now_ns)
         if step is Step.PREVIOUS_RELEASE:
@@ -130,11 +173,14 @@ class Watch:
         self.ladder = after
         if step is not None and step is not Step.NODE:
             log.warning("%s: %s", verdict.value, step.value)
-            try:
-                self._box.take(step)
-            except FirmwareError as error:
-                log.error("%s", error)  # noqa: TRY400 - the next step comes after its time, whatever became of this one
+            self._take(step)
         return step
+
+    def _take(self, step: Step) -> None:
+        try:
+            self._box.take(step)
+        except FirmwareError as error:
+            log.error("%s", error)  # noqa: TRY400 - the next step comes after its time, whatever became of this one
 
     def _written(self, record: Record) -> bool:
         try:

@@ -30,7 +30,7 @@ _POLICY = "etc/chromium/policies/managed/visavis.json"
 _OTHER_BROWSERS = ("etc/chromium-browser/policies/managed/visavis.json", "etc/opt/chrome/policies/managed/visavis.json")
 """Ubuntu's package and Google's build read the same policy elsewhere."""
 _NEEDED = {"cage": "usr/bin/cage", "xwayland": "usr/bin/Xwayland", "nftables": "usr/sbin/nft"}
-"""Package → its program. Debian's cage does not start without Xwayland, and only recommends it."""
+"""Package → its program. Debian's cage does not start without Xwayland, which its package does not ask for."""
 _COMMAND_S = 60.0
 
 

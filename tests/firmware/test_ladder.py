@@ -27,6 +27,12 @@ class FakeBox:
     def __init__(self, verdict: Verdict = Verdict.WELL, *, previous: bool = False, refuses: bool = False) -> None:
         self.verdict, self.previous, self.refuses = verdict, previous, refuses
         self.taken: list[Step] = []
+        self.asks: list[Step] = []
+
+    def asked(self) -> tuple[Step, ...]:
+        """As told; once."""
+        asks, self.asks = tuple(self.asks), []
+        return asks
 
     def look(self) -> Verdict:
         """As told."""
@@ -194,6 +200,28 @@ def test_boots_that_we_did_not_cause_count_too(record: Path) -> None:
         life.pass_by(MINUTE)
         life.boot()
     assert not set(life.pass_by(60 * MINUTE)) & set(DOWN)
+
+
+def test_what_the_fleet_asks_for_is_done(record: Path) -> None:
+    """A restart that somebody asks for is taken at once, beside the ladder."""
+    box = FakeBox()
+    life = Life(record, box)
+    box.asks = [Step.DISPLAY, Step.REBOOT]
+    assert life.pass_by(5 * SECOND) == []
+    assert box.taken == [Step.DISPLAY, Step.REBOOT]
+
+
+def test_asking_again_and_again_is_no_reboot_loop(record: Path) -> None:
+    """A fleet (or a kiosk gone mad) that asks for a restart at every start: after some starts without calm it is refused."""
+    box = FakeBox()
+    life = Life(record, box)
+    for _ in range(20):
+        box.asks = [Step.REBOOT]
+        before = len(box.taken)
+        life.pass_by(5 * SECOND)
+        if len(box.taken) > before:
+            life.boot()
+    assert len(box.taken) == MAX_BOOTS
 
 
 @pytest.mark.system

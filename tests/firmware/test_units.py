@@ -148,6 +148,8 @@ def test_users_and_folders_are_made(tmp_path: Path, tool: str, path: str) -> Non
         assert re.search(r"^visavis:", (root / "etc/passwd").read_text(), re.MULTILINE)
     else:
         assert (root / "opt/visavis/releases").is_dir()
+        asks = (root / "run/visavis-ask").stat()
+        assert (asks.st_uid, asks.st_gid, asks.st_mode & 0o7777) == (0, 999, 0o770)
         assert (root / "var/lib/visavis").stat().st_mode & 0o777 == 0o750
 
 
