@@ -127,10 +127,12 @@ class Opened(NamedTuple):
     why_not: dict[str, str]
 
 
-def open_gpu(index: int = 0) -> Opened:
-    """The first back end that reaches GPU number `index`."""
+def open_gpu(index: int = 0, *, only: str = "") -> Opened:
+    """The first back end, or `only` that one, that reaches GPU number `index`."""
     why_not = {}
     for name, (module, kind) in BACKENDS.items():
+        if only and name != only:
+            continue
         try:
             gpu: Gpu = getattr(importlib.import_module(module), kind)(index)
         except EngineMissing as error:

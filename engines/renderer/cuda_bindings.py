@@ -34,8 +34,8 @@ class BindingsGpu:
         self._functions: dict[int, Any] = {}
         try:
             self._call(cu.cuInit, 0)
-        except RuntimeError as error:  # cuda-bindings' own, where libcuda.so.1 is not to be found
-            raise GpuError(f"no NVIDIA driver: {' '.join(str(error).split())[:120]}") from None
+        except RuntimeError as error:  # cuda-bindings' own, with a paragraph of advice, where libcuda.so.1 is not to be found
+            raise GpuError(f"no NVIDIA driver (libcuda.so.1): {type(error).__name__}") from None
         if index >= (count := self._call(cu.cuDeviceGetCount)):
             raise GpuError(f"no GPU number {index}: the driver knows {count}")
         self._device = self._call(cu.cuDeviceGet, index)
