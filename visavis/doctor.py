@@ -9,6 +9,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ _CORE = (
     "espeakng_loader",
 )
 _DISK_MB = 500
+_GPU_NODES = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu")
+"""What NVIDIA's drivers make: the first on a PC, the others on Jetson (older and newer)."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -58,7 +61,7 @@ def examine(config: Path | None = None) -> list[Finding]:
     found.append(_port(settings))
     found += [_guard(what, look, settings) for what, look in _ENGINES.items()]
     found += _models()
-    found += [_browser(), _sound(), _gpu(), _disk(), _licences()]
+    found += [_browser(), _sound(), _gpu(settings), _disk(), _licences()]
     return found
 
 
@@ -138,13 +141,9 @@ def _reasons(selection: Any) -> str:
     return "; ".join(f"{name}: {reason}" for name, reason in pairs)
 
 
-def _selected(what: str, selection: Any, name: str, *, always: tuple[str, ...] = ()) -> Finding:
-    """`always`: engines that are no worse than what was chosen (other hardware's)."""
-    why = getattr(selection, "why_not", ()) or ()
-    pairs = dict(why.items() if isinstance(why, dict) else why)
-    lesser = any(engine not in always for engine in pairs)
-    detail = name + (f" ({_reasons(selection)})" if pairs else "")
-    return Finding(what, "falls back" if lesser else "works", detail)
+def _selected(what: str, selection: Any, name: str) -> Finding:
+    reasons = _reasons(selection)
+    return Finding(what, "falls back" if reasons else "works", name + (f" ({reasons})" if reasons else ""))
 
 
 def _recognition(config: Config) -> Finding:
@@ -179,7 +178,8 @@ def _renderer(config: Config) -> Finding:
 
     pack = renderer.load_pack(config.avatar_path)
     selection = renderer.select(pack)
-    return _selected("face", selection, f"{pack.name}, {_engine_name(selection)}", always=("tensorrt", "tensorrt_rtx"))
+    other = {name: why for name, why in selection.why_not.items() if not name.startswith("tensorrt")}  # that is the line GPU
+    return _selected("face", replace(selection, why_not=other), f"{pack.name}, {_engine_name(selection)}")
 
 
 def _language(config: Config) -> Finding:
@@ -232,11 +232,33 @@ def _sound() -> Finding:
     return Finding("sound", "works", "PulseAudio" + ("" if devices else "; no sound card: the virtual sink plays, visitors type and read"))
 
 
-def _gpu() -> Finding:
-    for module, name in (("tensorrt", "TensorRT"), ("tensorrt_rtx", "TensorRT-RTX")):
-        if importlib.util.find_spec(module) is not None:
-            return Finding("GPU", "works", f"{name} {importlib.metadata.version(module)}")
-    return Finding("GPU", "works", "none used: the face runs on the CPU")
+def _gpu(config: Config | None) -> Finding:
+    """What draws on the GPU, or why the CPU does."""
+    try:
+        return _gpu_path(config or Config())
+    except Exception as error:  # noqa: BLE001 - the doctor reports any trouble of any library, that is what it is for
+        return Finding("GPU", "falls back", f"the CPU draws: {' '.join(str(error).split())}", "visavis engines verify")
+
+
+def _gpu_path(config: Config) -> Finding:
+    from engines.compile import EngineCache, engine_dir
+    from engines.renderer import load_pack as load_avatar
+    from engines.renderer._select import find_gpu
+    from engines.renderer.tensorrt_relay import target_of
+
+    found, why_not = find_gpu()
+    if found is None:
+        if not any(Path(node).exists() for node in _GPU_NODES):
+            return Finding("GPU", "works", "none here: the face runs on the CPU")
+        reasons = "; ".join(f"{name}: {why}" for name, why in why_not.items())
+        return Finding("GPU", "falls back", f"there is one, but the CPU draws: {reasons}", "visavis engines verify")
+    gpu, library = found
+    gpu.close()
+    kept = EngineCache(engine_dir()).kept(library, load_avatar(config.avatar_path).network.read_bytes(), target_of(gpu))
+    engine = "its engine is there" if kept else "its engine is compiled at the first start, meanwhile the CPU draws"
+    return Finding(
+        "GPU", "works", f"{gpu.name} draws by {library.title} ({gpu.backend}); {engine}", "" if kept else "visavis engines build"
+    )
 
 
 def _disk() -> Finding:

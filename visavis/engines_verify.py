@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from engines.compile import CompileError, EngineCache, Library, Target, Unsupported, engine_dir, find_libraries
 from engines.errors import EngineError
-from engines.renderer import AvatarPack, OnnxRuntimeRenderer, load_pack
+from engines.renderer import AvatarPack, OnnxRuntimeRenderer, cuda, load_pack
 from engines.renderer.compose import Composer, Drawing
-from engines.renderer.cuda import BACKENDS, Gpu, GpuError, GpuOutOfMemory, open_gpu
+from engines.renderer.cuda import Gpu, GpuError, GpuOutOfMemory, open_gpu
 from engines.renderer.cuda_compose import SOURCE, Face, GpuComposer, Tensor
 from engines.renderer.cuda_slots import Slots
 from engines.renderer.onnx_runtime import infer, network_session
@@ -52,7 +52,7 @@ def verify(avatar: Path, *, frames: int = 200, device: int = 0, say: Callable[[C
     done: list[Check] = []
     opened: dict[str, Gpu] = {}
     why_not: dict[str, str] = {}
-    for name in BACKENDS:
+    for name in cuda.BACKENDS:
         gpu, reasons = open_gpu(device, only=name)
         if gpu is not None:
             opened[name] = gpu

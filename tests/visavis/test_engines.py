@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from engines.compile import EngineCache, Target
+from visavis import doctor
 from visavis.cli import main
 from visavis.engines import Machine, build_all, shipped, state_here
 
@@ -61,6 +62,14 @@ def test_verify_without_a_gpu_says_so(capsys: pytest.CaptureFixture[str]) -> Non
     said = capsys.readouterr().err
     assert said.startswith("visavis: no GPU to verify: ")
     assert said.count("\n") == 1
+
+
+def test_the_doctor_says_that_there_is_no_gpu() -> None:
+    """One line, and it is no fault."""
+    if any(Path(node).exists() for node in doctor._GPU_NODES):
+        pytest.skip("there is a GPU here")
+    (line,) = [finding for finding in doctor.examine() if finding.what == "GPU"]
+    assert (line.state, line.detail) == ("works", "none here: the face runs on the CPU")
 
 
 def test_a_library_that_refuses_is_a_row_and_not_the_end(tmp_path: Path) -> None:

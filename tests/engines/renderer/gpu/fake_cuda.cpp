@@ -115,6 +115,7 @@ R cuCtxGetApiVersion(H, unsigned* v) { ENTER_WITHOUT_CONTEXT(); *v = 3020; retur
 
 R cuMemAlloc_v2(P* p, size_t n) {
     ENTER();
+    if (n > 1ull << 36) return OUT_OF_MEMORY;
     *p = (P)aligned_alloc(256, (n + 255) / 256 * 256);
     device_[*p] = n;
     return OK;

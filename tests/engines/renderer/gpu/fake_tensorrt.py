@@ -164,7 +164,11 @@ class Runtime:
         if not plan.startswith(_MAGIC) or _fails("load"):
             self._logger.log(ILogger.ERROR, "The engine plan file is not compatible with this version of TensorRT")
             return None
-        return _Engine(plan[len(_MAGIC) :], self._logger)
+        try:
+            return _Engine(plan[len(_MAGIC) :], self._logger)
+        except Exception:  # noqa: BLE001 - ONNX Runtime's errors share no class
+            self._logger.log(ILogger.ERROR, "Error Code 1: Serialization (stream is truncated)")
+            return None
 
 
 class _RuntimeCache:

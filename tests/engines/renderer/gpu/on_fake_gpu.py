@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engines.compile import CompileError, EngineCache, Library, Target, find_libraries
-from engines.renderer import AvatarPack, OnnxRuntimeRenderer, RendererError, Rung, cuda, load_pack, open_face, select
+from engines.compile import CompileError, EngineCache, Found, Library, Target, find_libraries
+from engines.compile.library import MODULES
+from engines.renderer import AvatarPack, OnnxRuntimeRenderer, RendererError, cuda, load_pack, open_face, select
 from engines.renderer._select import find_gpu
 from engines.renderer.compose import Composer, Drawing
 from engines.renderer.cuda import Gpu, GpuError, GpuOutOfMemory, open_gpu
@@ -27,6 +29,8 @@ from engines.renderer.onnx_runtime import network_session
 from engines.renderer.tensorrt import TensorRTRenderer
 from engines.renderer.tensorrt_relay import Relay, prepare, target_of
 from runtime.bus import NV12, FrameReader, FrameRingSpec, FrameWriter, create_frame_ring
+from visavis import doctor, engines_verify
+from visavis.cli import main
 
 STOCK = Path(__file__).resolve().parents[4] / "engines" / "avatars" / "stock"
 RTX = os.environ["FAKE_TENSORRT"] == "rtx"
@@ -36,6 +40,7 @@ Bytes = NDArray[np.uint8]
 
 driver = ctypes.CDLL("libcuda.so.1")
 cuda.BACKENDS = {BACKEND: cuda.BACKENDS[BACKEND]}
+MODULES.pop("tensorrt" if RTX else "tensorrt_rtx")  # it may be installed, and does not run on this driver
 
 
 def calls(name: str) -> int:
@@ -61,9 +66,20 @@ def _healthy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def pack() -> AvatarPack:
+def avatar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The stock face on small rungs: here a CPU does what a GPU should."""
-    return replace(load_pack(STOCK), rungs=tuple(Rung(str(size), size, size) for size in (256, 128, 96)))
+    folder = tmp_path_factory.mktemp("avatar") / "stock"
+    shutil.copytree(STOCK, folder)
+    text = (folder / "avatar.toml").read_text()
+    for size, small in ((512, 192), (384, 128), (256, 96)):
+        text = text.replace(f"= {size}\n", f"= {small}\n").replace(f'name = "{size}"', f'name = "{small}"')
+    (folder / "avatar.toml").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pack(avatar: Path) -> AvatarPack:
+    return load_pack(avatar)
 
 
 @pytest.fixture(scope="module")
@@ -424,19 +440,19 @@ def test_a_callers_mistake_does_not_cost_the_gpu(pack: AvatarPack, library: Libr
     relay.close()
 
 
-def test_the_kiosk_finds_the_gpu_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_kiosk_finds_the_gpu_by_itself(monkeypatch: pytest.MonkeyPatch, avatar: Path, tmp_path: Path) -> None:
     """`open_face` takes over to the GPU; `select` leaves it alone unless asked."""
     monkeypatch.setenv("VISAVIS_CACHE", str(tmp_path))
-    chosen = open_face(STOCK)
+    chosen = open_face(avatar)
     assert chosen.name == ("tensorrt_rtx" if RTX else "tensorrt")
     assert isinstance(chosen.engine, Relay)
-    chosen.engine.draw(chosen.engine.idle, frame(load_pack(STOCK), 0))
+    chosen.engine.draw(chosen.engine.idle, frame(load_pack(avatar), 0))
     assert chosen.engine.wait(120)
-    chosen.engine.draw(chosen.engine.idle, frame(load_pack(STOCK), 0))
+    chosen.engine.draw(chosen.engine.idle, frame(load_pack(avatar), 0))
     assert "Fake RTX" in chosen.engine.state
     assert list((tmp_path / "engines").glob("*.engine"))
     chosen.engine.close()
-    assert select(load_pack(STOCK)).name == "onnxruntime"
+    assert select(load_pack(avatar)).name == "onnxruntime"
 
 
 def test_a_gpu_that_the_library_does_not_know_is_told() -> None:
@@ -478,6 +494,55 @@ def test_events_take_the_time() -> None:
     gpu.synchronize(stream)
     assert 0 <= gpu.elapsed_ms(first, last) < 1000
     gpu.close()
+
+
+def test_verify_proves_the_whole_path(
+    avatar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`visavis engines verify`: every check is ok or says why it cannot be made, and what it took is given back."""
+    monkeypatch.setenv("VISAVIS_CACHE", str(tmp_path))
+    before = live()
+    assert main(["engines", "verify", "--avatar", str(avatar), "--frames", "2", "--json", str(tmp_path / "checks.json")]) == 0, (
+        capsys.readouterr().out
+    )
+    checks = json.loads((tmp_path / "checks.json").read_text())["checks"]
+    states = {check["what"]: check["state"] for check in checks}
+    assert sum(state == "ok" for state in states.values()) >= 15
+    assert set(states.values()) <= {"ok", "skipped"}
+    assert live() == before
+
+
+@pytest.mark.parametrize(("name", "code"), [("cuMemcpyDtoHAsync_v2", 719), ("cuModuleLoadData", 209), ("cuLaunchKernel", 1)])
+def test_verify_finds_what_is_broken(
+    avatar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, code: int
+) -> None:
+    """A failing call is a failed check with its name, the others are made all the same, exit status 1."""
+    monkeypatch.setenv("VISAVIS_CACHE", str(tmp_path))
+    monkeypatch.setattr(engines_verify, "find_libraries", lambda: Found((), {}))
+    fail(name, code)
+    assert main(["engines", "verify", "--avatar", str(avatar), "--frames", "1"]) == 1
+    told = capsys.readouterr().out
+    assert any(line.startswith("failed ") and str(code) in line for line in told.splitlines()) or BACKEND == "pycuda"
+    assert "1 failed" in told or " failed, " in told
+
+
+def test_the_doctor_has_one_line_for_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What draws, and whether its engine is there; or that the CPU draws although there is a GPU, and why."""
+    monkeypatch.setenv("VISAVIS_CACHE", str(tmp_path))
+    before = live()
+    before_build = doctor._gpu(None)
+    assert main(["engines", "build"]) == 0
+    after = doctor._gpu(None)
+    assert (before_build.state, after.state) == ("works", "works")
+    assert "Fake RTX draws by TensorRT" in after.detail
+    assert "meanwhile the CPU draws" in before_build.detail
+    assert after.detail.endswith("its engine is there")
+    fail("cuInit", 999)
+    monkeypatch.setattr(doctor, "_GPU_NODES", (str(tmp_path),))
+    broken = doctor._gpu(None)
+    assert broken.state == "falls back"
+    assert broken.detail.startswith("there is one, but the CPU draws: ")
+    assert live() == before
 
 
 def test_the_fake_has_no_call_that_the_library_has_not() -> None:
