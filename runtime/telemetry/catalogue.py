@@ -146,7 +146,7 @@ METRICS: tuple[Metric, ...] = (
         falling=True,
     ),
     _row("throttled", "Clocks held down", Group.HEAT, Type.BOOL),
-    _row("power_watts", "Power taken", Group.HEAT, Type.FLOAT, "watts", deadband=1, high=2000),
+    _row("power_watts", "Power of the largest rail", Group.HEAT, Type.FLOAT, "watts", deadband=1, high=2000),
     _row("gpu_load", "GPU load", Group.HEAT, Type.FLOAT, "ratio", deadband=0.1, high=1),
     # --- machine
     _row("uptime", "Since the machine started", Group.MACHINE, Type.INT, "seconds", deadband=600),
@@ -190,7 +190,6 @@ EVENTS: tuple[Event, ...] = (
     Event(code="node_given_up", title="A node cannot come back", severity=Severity.ERROR, names=("node", "cause"), numbers=("restarts",)),
     Event(code="node_ready", title="A node is back", severity=Severity.INFO, names=("node",), numbers=("restarts",)),
     Event(code="kiosk_started", title="The kiosk started", severity=Severity.INFO),
-    Event(code="kiosk_stopped", title="The kiosk was told to stop", severity=Severity.INFO),
     Event(code="outbox_damaged", title="The outbox was damaged and began anew", severity=Severity.ERROR, numbers=("times",)),
     Event(code="outbox_unwritable", title="The disk takes no reports", severity=Severity.ERROR, names=("cause",)),
     Event(code="outbox_writable", title="The disk takes reports again", severity=Severity.INFO, numbers=("unstored",)),

@@ -24,6 +24,8 @@ PATIENT_MS = 60_000
 STABLE_MS = 60_000
 """A connection that held so long forgets the failures before it."""
 
+NOT_TRUSTED = -1
+"""Not MQTT's: TLS failed, or our own certificate cannot be read."""
 NO_SUBSCRIBERS = 0x10
 NOT_AUTHORISED = 0x87
 TAKEN_OVER = 0x8E
@@ -31,7 +33,7 @@ _QUOTA = 0x97
 _SUSPICIOUS = 5
 _TWIN = "the fleet's broker drops the connection again and again: perhaps another machine uses this box's name"
 _LONGEST_PROBE_MS = 60_000
-_HOPELESS = {0x81, 0x82, 0x84, 0x85, 0x86, NOT_AUTHORISED, 0x8A, 0x8C, 0x95, 0x9C, 0x9D}
+_HOPELESS = {NOT_TRUSTED, 0x81, 0x82, 0x84, 0x85, 0x86, NOT_AUTHORISED, 0x8A, 0x8C, 0x95, 0x9C, 0x9D}
 """Reasons that a second try at once does not cure: wrong protocol, name, credentials, rights; banned; use another server."""
 _BUSY = {0x88, 0x89, _QUOTA, 0x9F}
 """Server unavailable, busy, quota exceeded, connection rate exceeded."""
@@ -54,7 +56,7 @@ class Welcomed:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No connection came about: `code` is the broker's reason, 0 that of the network or TLS; `why` is one line for the technician."""
+    """No connection came about: `code` is the broker's reason, 0 the network, NOT_TRUSTED; `why` is one line for the technician."""
 
     code: int
     why: str
@@ -140,7 +142,7 @@ def _failed(link: Link, event: Refused | Lost, now_ms: int, chance: float) -> tu
     if link.phase == "up" and not stable and failures == _SUSPICIOUS:
         actions, told = (Tell(_TWIN),), _TWIN  # mosquitto 2.0 does not say that a session was taken over, it only closes
     # A network that is gone is the shop's daily life and shows in the console; what a technician must mend is told here.
-    text = event.why if event.code in _HOPELESS or event.code == TAKEN_OVER or (isinstance(event, Refused) and not event.code) else told
+    text = event.why if event.code in _HOPELESS or event.code == TAKEN_OVER else told
     if text != told or event.code == TAKEN_OVER:
         actions, told = (Tell(text, taken_over=event.code == TAKEN_OVER),), text
     return replace(link, phase="down", due_ms=now_ms + round(delay), failures=failures, since_ms=now_ms, told=told), actions

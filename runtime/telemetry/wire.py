@@ -25,7 +25,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from runtime.telemetry.contract import MAX_DOWN
-from runtime.telemetry.uplink import Lost, Refused, Welcomed
+from runtime.telemetry.uplink import NOT_TRUSTED, Lost, Refused, Welcomed
 
 __all__ = ["Came", "Published", "Report", "Server", "Wire"]
 
@@ -185,7 +185,8 @@ class Wire:
             client.connect(server.host, server.port, server.keepalive_s, clean_start=False, properties=self._connect_properties())
         except (OSError, ValueError) as error:
             # ssl.SSLError and socket.gaierror are OSErrors; paho raises ValueError for what it cannot encode.
-            self._report(Refused(0, _why(error, server)))
+            ours = isinstance(error, (ssl.SSLError, FileNotFoundError, PermissionError, ValueError))
+            self._report(Refused(NOT_TRUSTED if ours else 0, _why(error, server)))
             return
         self._client = client
 
@@ -311,6 +312,8 @@ def _tls(server: Server) -> ssl.SSLContext:
 
 def _why(error: Exception, server: Server) -> str:
     where = f"{server.host}:{server.port}"
+    if isinstance(error, (FileNotFoundError, PermissionError)):
+        return f"the certificates of [fleet] in kiosk.toml cannot be read: {error.strerror}"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the fleet's broker {where} cannot be trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):

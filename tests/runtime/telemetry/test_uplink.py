@@ -13,6 +13,7 @@ from runtime.telemetry.uplink import (
     LONGEST_MS,
     NO_SUBSCRIBERS,
     NOT_AUTHORISED,
+    NOT_TRUSTED,
     PATIENT_MS,
     STABLE_MS,
     TAKEN_OVER,
@@ -83,7 +84,7 @@ def test_what_a_retry_does_not_cure_waits_and_is_told_once(code):
 
 def test_when_it_works_again_the_line_is_taken_back():
     """After a told failure, a connection clears the notice; otherwise it only starts sending."""
-    link, _ = run(Link(phase="connecting"), (Refused(0, "certificate expired"), 0, 0.0), (Tick(), 10**6, 0))
+    link, _ = run(Link(phase="connecting"), (Refused(NOT_TRUSTED, "certificate expired"), 0, 0.0), (Tick(), 10**6, 0))
     link, actions = run(link, (Welcomed(20), 10**6, 0))
     assert actions == (Up(20), Tell(""))
     assert run(link, (Lost(0, ""), 10**6, 0), (Tick(), 2 * 10**6, 0), (Welcomed(5), 2 * 10**6, 0))[1] == (Up(5),)
