@@ -110,6 +110,7 @@ def visavis(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedP
 @pytest.mark.system
 def test_the_command_writes_its_report(box: Path, tmp_path: Path) -> None:
     """One line per check, the file, and exit status 1 because nothing is installed there."""
+    (box / "sys/class/hwmon/hwmon3/pwm1").unlink()  # without a fan there is nothing to wait for
     done = visavis("firmware", "acceptance", "--root", str(box), "--out", str(tmp_path / "report.md"), cwd=tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
     assert "ok    limits" in done.stdout
@@ -120,6 +121,7 @@ def test_the_command_writes_its_report(box: Path, tmp_path: Path) -> None:
 @pytest.mark.system
 def test_a_report_that_cannot_be_written_is_one_line(box: Path, tmp_path: Path) -> None:
     """The place is named, with what to do."""
+    (box / "sys/class/hwmon/hwmon3/pwm1").unlink()
     done = visavis("firmware", "acceptance", "--root", str(box), "--out", "/proc/report.md", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("visavis: /proc/report.md: ")
@@ -134,3 +136,47 @@ def test_sensors_for_programs(tmp_path: Path) -> None:
     readable = any(t["state"] == "ok" for t in told["temperatures"])
     assert done.returncode == (0 if readable else 2)
     assert {"margin_c", "nearest", "throttles", "events", "fans", "rails"} <= told.keys()
+
+
+def test_the_table_says_what_a_person_wants_to_know(box: Path) -> None:
+    """Temperatures with limits, what is asleep or broken, fans, watts, counters, and the verdict in words."""
+    from rich.console import Console
+
+    from firmware.sensors import Sensors
+    from visavis.sensors import _table, as_json
+
+    trees.zone(box, 9, "cv1-thermal", "-256000", trees.ORIN_TRIPS)
+    trees.cooler(box, 1, "cpu-throttle-alert", 2)
+    snapshot = Sensors(box, nvml=False).read()
+    console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115 - a screen that is not there
+    console.print(_table(snapshot))
+    console.file.close()
+    text = console.export_text()
+    seen = ("gpu-thermal", "104.5", "-256 °C cannot be", "1410 rpm", "25%", "5.9 W of 396 W", "instantaneous over-current: 4012")
+    assert [wanted for wanted in seen if wanted not in text] == []
+    assert "holds the clocks down (heat)" in text
+    assert "cpu-thermal: 44.7 °C until the box throttles" in text
+    assert as_json(snapshot)["nearest"] == "cpu-thermal"
+
+
+@pytest.mark.system
+def test_restore_without_a_record_is_silent(tmp_path: Path) -> None:
+    """The unit runs it after every end of the kiosk."""
+    done = visavis("firmware", "restore", "--record", str(tmp_path / "levers.json"), cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.system
+def test_switch_without_a_release_is_one_line(tmp_path: Path) -> None:
+    """Nothing is staged."""
+    done = visavis("firmware", "switch", "--base", str(tmp_path), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, f"visavis: {tmp_path}/staged: No such file or directory: no release is waiting\n")
+
+
+@pytest.mark.system
+def test_check_names_what_is_missing(tmp_path: Path) -> None:
+    """Exit status 1, a line each with what to do."""
+    done = visavis("firmware", "check", "--root", str(tmp_path), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "FAIL  xwayland" in done.stdout
+    assert "→ apt install xwayland" in done.stdout
