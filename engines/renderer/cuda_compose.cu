@@ -20,7 +20,7 @@ struct Scene {
     const float* mouth_mask;      // (mouth_height, mouth_width) 0..255
     const float* eye_mask;        // (eye_height, eye_width) 0..255
     const unsigned char* crisp;   // (256,) alpha -> alpha
-    const float* hair;            // (hair_height, hair_width, 4) 0..255
+    const float* hair;            // (hair_height, hair_width, 4) premultiplied RGBA, 0..255
     const float* hair_shades;     // (shade_count, hair_height, hair_width, 4)
     float ycca[16];               // premultiplied RGBA -> (Y, Cb, Cr, A), row by row
     float scale;                  // size / size of the network's frame
@@ -94,13 +94,19 @@ static __device__ Pixel warped(const Scene& s, int x, int y) {
     return out;
 }
 
-// One value of the hair, shaded for this frame; nothing outside of its picture.
-static __device__ float strand(const Scene& s, int x, int y, int k) {
-    if (x < 0 || y < 0 || x >= s.hair_width || y >= s.hair_height) return 0.f;
-    const int at = 4 * (y * s.hair_width + x) + k;
-    float v = 0.f;
-    for (int i = 0; i < s.shade_count; i++) v += s.shades[i] * s.hair_shades[i * s.hair_height * s.hair_width * 4 + at];
-    return to_byte(v + s.hair[at]);
+// One pixel of the hair, shaded for this frame; nothing outside of its picture.
+static __device__ Pixel strand(const Scene& s, int x, int y) {
+    Pixel out = {{0.f, 0.f, 0.f, 0.f}};
+    if (x < 0 || y < 0 || x >= s.hair_width || y >= s.hair_height) return out;
+    float v[4];
+    for (int k = 0; k < 4; k++) {
+        const int at = 4 * (y * s.hair_width + x) + k;
+        float sum = 0.f;
+        for (int i = 0; i < s.shade_count; i++) sum += s.shades[i] * s.hair_shades[i * s.hair_height * s.hair_width * 4 + at];
+        v[k] = fminf(fmaxf(sum + s.hair[at], 0.f), 255.f);
+    }
+    for (int k = 0; k < 4; k++) out.c[k] = to_byte(row(s.ycca + 4 * k, v[0], v[1], v[2], v[3]));
+    return out;
 }
 
 static __device__ void comb(const Scene& s, Pixel& pixel, int x, int y) {
@@ -110,31 +116,24 @@ static __device__ void comb(const Scene& s, Pixel& pixel, int x, int y) {
     const float px = path[0] * s.scale + (x - s.hair_x), py = path[1] * s.scale + (y - s.hair_y), fx = floorf(px), fy = floorf(py);
     const int ix = (int)fx, iy = (int)fy;
     if (ix < -1 || iy < -1 || ix >= s.hair_width || iy >= s.hair_height) return;
-    Pixel front;
-    for (int k = 0; k < 4; k++) {
-        front.c[k] = to_byte(mix(strand(s, ix, iy, k), strand(s, ix + 1, iy, k), strand(s, ix, iy + 1, k), strand(s, ix + 1, iy + 1, k),
-                                 px - fx, py - fy));
-    }
+    Pixel q[4], front;
+    for (int k = 0; k < 4; k++) q[k] = strand(s, ix + (k & 1), iy + (k >> 1));
+    for (int k = 0; k < 4; k++) front.c[k] = to_byte(mix(q[0].c[k], q[1].c[k], q[2].c[k], q[3].c[k], px - fx, py - fy));
     over(pixel, front);
 }
 
-// Add the residual: what is more and what is less are rounded apart, as bytes, like everything else.
+// Add the residual.
 static __device__ void correct(const Scene& s, Pixel& pixel, int x, int y) {
     const int n = s.residual_size, plane = n * n;
     const Taps r = taps_at((x + 0.5f) * n / s.size - 0.5f, (y + 0.5f) * n / s.size - 0.5f, n, n);
     const int at[4] = {r.y0 * n + r.x0, r.y0 * n + r.x1, r.y1 * n + r.x0, r.y1 * n + r.x1};
+    float v[4];
     for (int k = 0; k < 4; k++) {
-        float add[4], sub[4];
-        for (int q = 0; q < 4; q++) {
-            const float* v = s.residual + at[q];
-            const float reach = s.reach[at[q]];
-            const float value = row(s.ycca + 4 * k, v[0] * reach, v[plane] * reach, v[2 * plane] * reach, v[3 * plane] * reach);
-            add[q] = to_byte(value);
-            sub[q] = to_byte(-value);
-        }
-        const float up = fminf(pixel.c[k] + to_byte(mix(add[0], add[1], add[2], add[3], r.wx, r.wy)), 255.f);
-        pixel.c[k] = fmaxf(up - to_byte(mix(sub[0], sub[1], sub[2], sub[3], r.wx, r.wy)), 0.f);
+        float q[4];
+        for (int i = 0; i < 4; i++) q[i] = s.residual[k * plane + at[i]] * s.reach[at[i]];
+        v[k] = mix(q[0], q[1], q[2], q[3], r.wx, r.wy);
     }
+    for (int k = 0; k < 4; k++) pixel.c[k] = to_byte(pixel.c[k] + row(s.ycca + 4 * k, v[0], v[1], v[2], v[3]));
 }
 
 // One pixel of a patch under its mask, softened; nothing outside.
