@@ -34,13 +34,13 @@ def draw(folder: Path, batch: Batch, outcomes: Mapping[str, Outcome], figures: M
 
 
 def _days(path: Path, batch: Batch, outcomes: Mapping[str, Outcome]) -> None:
-    """Of each profile the case in which the governor had most to do and still held it."""
+    """Of each profile, among the cases that the governor held and where it had to touch the picture, the middle one by quality."""
     governor = outcomes["governor"]
     figure, axes = plt.subplots(2, len(_SHOWN), figsize=(3.0 * len(_SHOWN), 5), dpi=_DPI, sharex=True, sharey="row")
     for column, profile in enumerate(_SHOWN):
         cases = [i for i, (_, _, of) in enumerate(batch.names) if of == profile]
-        held = [i for i in cases if governor.hottest[i] <= 0] or cases
-        case = min(held, key=lambda i: float(governor.quality[i]))
+        touched = [i for i in cases if governor.hottest[i] <= 0 and governor.changes[i] > 0] or cases
+        case = sorted(touched, key=lambda i: float(governor.quality[i]))[len(touched) // 2]
         top, bottom = axes[0, column], axes[1, column]
         for name in ("none", "openpilot", "governor"):
             trace = outcomes[name].trace
@@ -62,7 +62,7 @@ def _days(path: Path, batch: Batch, outcomes: Mapping[str, Outcome]) -> None:
 def _smooth(values: Any) -> Any:
     """Over two minutes: frames that are lost for a moment would fill the picture."""
     width = max(1, min(120 // TRACE_S, len(values)))
-    return np.convolve(values, np.ones(width) / width, mode="same")
+    return np.convolve(values, np.ones(width), mode="same") / np.convolve(np.ones(len(values)), np.ones(width), mode="same")
 
 
 def _save(figure: Figure, path: Path) -> None:
