@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from engines.errors import EngineError
 from engines.studio.rig import INDEX, RANGES, Rig, project
 from engines.studio.sampler import IDLE
 
@@ -34,12 +35,20 @@ class Geometry(NamedTuple):
 
 
 def load(data: Path) -> Geometry:
-    """The geometry of a data folder: its own (``geometry.npz``, of a filmed person), else fitted on its rig."""
+    """The geometry of a data folder: its own (``geometry.npz``, of a filmed person), else fitted on its rig.
+
+    Raises:
+        EngineError: it has neither.
+
+    """
     own = data / "geometry.npz"
     if own.is_file():
         z = np.load(own)
         return Geometry(z["places"], z["iris"])
-    return fit(Rig(str(data / "rig" / "ict_facekit_rig.npz")))
+    rig = data / "rig" / "ict_facekit_rig.npz"
+    if not rig.is_file():
+        raise EngineError(f"{data}: has neither geometry.npz nor {rig.relative_to(data)}; make the data again")
+    return fit(Rig(str(rig)))
 
 
 def pose_features(angles: Tensor) -> Tensor:

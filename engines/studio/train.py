@@ -315,11 +315,11 @@ def train(
     if size != FRAME:
         raise dataset.StudioError(f"size {size}: the network is trained at {FRAME}; rungs are cut from it by the renderer")
     torch.set_num_threads(1)
-    out.mkdir(parents=True, exist_ok=True)
-    checkpoint = out / "checkpoint.pt"
+    labels = _FlowLabels(data)
     geometry = load_geometry(data)
     frames = dataset.load(data, geometry, test=False)
-    labels = _FlowLabels(data)
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint = out / "checkpoint.pt"
     run = _Run(geometry, frames, labels.part(frames), seed)
     if resume and checkpoint.is_file():
         run.restore(checkpoint)
