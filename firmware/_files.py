@@ -12,6 +12,7 @@ __all__ = ["GATED", "integer", "integer_or_none", "text", "text_or_none", "why",
 GATED = (errno.EAGAIN, errno.ENODATA)
 """A sensor of a powered-down part answers with these, for as long as the part sleeps: no fault, and no reason to ask again at once.
 EAGAIN: Jetson's GPU and CV zones; ENODATA: Wi-Fi cards and drives."""
+_LARGEST = 2**64
 
 
 def text(path: Path) -> str:
@@ -28,8 +29,11 @@ def text_or_none(path: Path) -> str | None:
 
 
 def integer(path: Path) -> int:
-    """The number in a sysfs attribute. Raises OSError, or ValueError for anything else than a number."""
-    return int(text(path))
+    """The number in a sysfs attribute. Raises OSError, or ValueError for anything else than a number of the kernel's."""
+    value = int(text(path))
+    if abs(value) > _LARGEST:
+        raise ValueError(f"{path} holds no number of the kernel's")
+    return value
 
 
 def integer_or_none(path: Path) -> int | None:

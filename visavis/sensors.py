@@ -42,7 +42,7 @@ def sensors(*, json: bool = False, once: bool = False) -> int:
             print(msgspec.json.encode(as_json(snapshot)).decode(), flush=True)
         else:
             for missing in box.missing:
-                console.print(f"[dim]{missing}[/dim]")
+                console.print(missing, style="dim", markup=False)
         if once:
             if not json:
                 console.print(_table(snapshot))
@@ -73,27 +73,31 @@ def as_json(snapshot: Snapshot) -> dict[str, Any]:
 def _table(snapshot: Snapshot) -> Group:
     from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
+
+    def row(table: Table, *cells: str) -> None:
+        table.add_row(*(Text(cell) for cell in cells))  # a driver's label may hold anything, brackets too
 
     temperatures = Table("sensor", "°C", "throttles at", "off at", "to go", "", box=None, header_style="dim")
     for t in snapshot.temperatures:
-        temperatures.add_row(t.name, _number(t.celsius), _number(t.slows_c), _number(t.stops_c), _number(t.margin_c),
-                             t.trouble or ("powered down" if t.celsius is None else ""))  # fmt: skip
+        note = t.trouble or ("powered down" if t.celsius is None else "")
+        row(temperatures, t.name, _number(t.celsius), _number(t.slows_c), _number(t.stops_c), _number(t.margin_c), note)
     rest = Table("", "", box=None, show_header=False)
     for fan in snapshot.fans:
         told = [f"{fan.rpm} rpm" if fan.rpm is not None else "", f"{fan.duty:.0%}" if fan.duty is not None else ""]
-        rest.add_row(fan.name, " ".join(filter(None, told)))
+        row(rest, fan.name, " ".join(filter(None, told)))
     for rail in snapshot.rails:
-        rest.add_row(rail.name, f"{rail.watts:.1f} W" + (f" of {rail.limit_w:.0f} W" if rail.limit_w else ""))
+        row(rest, rail.name, f"{rail.watts:.1f} W" + (f" of {rail.limit_w:.0f} W" if rail.limit_w else ""))
     for event in snapshot.events:
-        rest.add_row(event.name, f"{event.meaning}: {event.total}" + (f" (+{event.new})" if event.new else ""))
+        row(rest, event.name, f"{event.meaning}: {event.total}" + (f" (+{event.new})" if event.new else ""))
     for throttle in snapshot.throttles:
         if throttle.active:
-            rest.add_row(throttle.name, f"holds the clocks down ({throttle.kind.value})")
+            row(rest, throttle.name, f"holds the clocks down ({throttle.kind.value})")
     nearest = snapshot.tightest
     verdict = (
         f"{nearest.name}: {nearest.margin_c:.1f} °C until the box throttles" if nearest else "No sensor tells where this box throttles."
     )
-    return Group(temperatures, rest, verdict)
+    return Group(temperatures, rest, Text(verdict))
 
 
 def _number(value: float | None) -> str:

@@ -147,12 +147,22 @@ def test_the_table_says_what_a_person_wants_to_know(box: Path) -> None:
 
     trees.zone(box, 9, "cv1-thermal", "-256000", trees.ORIN_TRIPS)
     trees.cooler(box, 1, "cpu-throttle-alert", 2)
+    trees.hwmon(box, 9, "[/odd]", temp1_input=20_000)
     snapshot = Sensors(box, nvml=False).read()
     console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115 - a screen that is not there
     console.print(_table(snapshot))
     console.file.close()
     text = console.export_text()
-    seen = ("gpu-thermal", "104.5", "-256 °C cannot be", "1410 rpm", "25%", "5.9 W of 396 W", "instantaneous over-current: 4012")
+    seen = (
+        "gpu-thermal",
+        "104.5",
+        "-256 °C cannot be",
+        "[/odd] temp1",
+        "1410 rpm",
+        "25%",
+        "5.9 W of 396 W",
+        "instantaneous over-current: 4012",
+    )
     assert [wanted for wanted in seen if wanted not in text] == []
     assert "holds the clocks down (heat)" in text
     assert "cpu-thermal: 44.7 °C until the box throttles" in text

@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from firmware.readings import RESERVE_C, CapKind, Snapshot, State, Temperature
 from firmware.sensors import Sensors
@@ -204,6 +207,27 @@ def test_a_socket_and_a_file_among_the_zones(tmp_path: Path) -> None:
         finally:
             os.chdir(previous)
     assert by_name(look(tmp_path))["thermal_zone77"].state is State.UNREADABLE
+
+
+ATTRIBUTES = ("thermal/thermal_zone0/temp", "thermal/thermal_zone0/type", "thermal/thermal_zone0/trip_point_1_temp",
+              "thermal/cooling_device1/cur_state", "hwmon/hwmon1/oc2_event_cnt", "hwmon/hwmon2/in1_input", "hwmon/hwmon2/in1_label",
+              "hwmon/hwmon2/curr1_crit", "hwmon/hwmon3/pwm1", "hwmon/hwmon4/rpm", "hwmon/hwmon4/name")  # fmt: skip
+JUNK = st.one_of(st.binary(max_size=40), st.integers().map(lambda n: str(n).encode()), st.just(b"9" * 400))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.dictionaries(st.sampled_from(ATTRIBUTES), JUNK, min_size=1, max_size=4))
+def test_whatever_stands_in_the_files(content: dict[str, bytes]) -> None:
+    """Any bytes in any attribute: never an exception, and no temperature that cannot be."""
+    with tempfile.TemporaryDirectory() as place:
+        root = trees.orin(Path(place))
+        for name, junk in content.items():
+            (root / "sys/class" / name).write_bytes(junk)
+        sensors = Sensors(root, nvml=False)
+        for snapshot in (sensors.read(), sensors.read()):
+            assert all(-40 <= t.celsius <= 150 for t in snapshot.temperatures if t.celsius is not None)
+            assert all(event.new == 0 for event in snapshot.events)
+            assert snapshot.margin_c is not None
 
 
 def test_this_machine_can_be_read() -> None:
