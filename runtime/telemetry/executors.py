@@ -147,12 +147,13 @@ class Executors:
 def node_pids(supervisor: int, proc: Path = Path("/proc")) -> dict[str, int]:
     """Process ids of the supervisor's nodes by name: its children that are called vv-NODE, so those that can be signalled."""
     found = {}
-    with suppress(OSError):
-        for pid in (proc / str(supervisor) / "task" / str(supervisor) / "children").read_text().split():
-            with suppress(OSError):
-                name = (proc / pid / "comm").read_text().strip()
-                if name.startswith("vv-"):
-                    found[name[3:]] = int(pid)
+    for task in (proc / str(supervisor) / "task").glob("[0-9]*"):
+        with suppress(OSError):
+            for pid in (task / "children").read_text().split():
+                with suppress(OSError):
+                    name = (proc / pid / "comm").read_text().strip()
+                    if name.startswith("vv-"):
+                        found[name[3:]] = int(pid)
     return found
 
 
