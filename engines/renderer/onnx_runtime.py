@@ -29,6 +29,14 @@ def network_session(model: bytes, threads: int) -> ort.InferenceSession:
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
+def _fastest(network: Path, cache: Path | None, threads: int) -> ort.InferenceSession:
+    """The network with narrow matrices, or without where this ONNX Runtime has no kernel for them."""
+    try:
+        return network_session(unsigned_bytes(network, cache, narrow=True), threads)
+    except Exception:  # noqa: BLE001 - ONNX Runtime has no class for it; a network that is broken fails again in the next line
+        return network_session(unsigned_bytes(network, cache), threads)
+
+
 def check_call(
     controls: NDArray[np.float32], out: NDArray[np.uint8], idle: NDArray[np.float32], rungs: tuple[Rung, ...], rung: int
 ) -> Rung:
@@ -61,7 +69,7 @@ class OnnxRuntimeRenderer:
     def __init__(self, pack: AvatarPack, *, threads: int = 1, cache: Path | None = None) -> None:
         self.controls, self.ranges, self.idle, self.rungs = pack.controls, pack.ranges, pack.idle, pack.rungs
         self._plate, self._hair = pack.plate, pack.hair
-        self._session = network_session(unsigned_bytes(pack.network, cache), threads)
+        self._session = _fastest(pack.network, cache, threads)
         self._composers: dict[int, Composer] = {}
         self._background: NDArray[np.uint8] | Colour = (16, 18, 22)
 

@@ -11,8 +11,8 @@ import pytest
 from onnx import numpy_helper
 
 from engines.renderer import AvatarPack
-from engines.renderer.onnx_runtime import OUTPUTS, network_session
-from engines.renderer.rewrite import unsigned_bytes, unsigned_model
+from engines.renderer.onnx_runtime import HAIR_OUTPUTS, OUTPUTS, OnnxRuntimeRenderer, network_session
+from engines.renderer.rewrite import narrow_model, unsigned_bytes, unsigned_model
 
 pytestmark = pytest.mark.unit
 
@@ -31,7 +31,7 @@ def test_is_a_valid_opset_17_graph(model: onnx.ModelProto) -> None:
     onnx.checker.check_model(model, full_check=True)
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 17)]
     assert [i.name for i in model.graph.input] == ["controls"]
-    assert [o.name for o in model.graph.output] == OUTPUTS
+    assert {o.name for o in model.graph.output} - set(HAIR_OUTPUTS) == set(OUTPUTS)
     for value in [*model.graph.input, *model.graph.output]:
         assert all(d.dim_value > 0 for d in value.type.tensor_type.shape.dim)
 
@@ -120,3 +120,34 @@ def test_tensorrt_rtx_compiles_it_without_a_gpu(pack: AvatarPack) -> None:
     engine = builder.build_serialized_network(network, config)
     assert engine is not None
     assert engine.nbytes > 100_000
+
+
+def test_narrow_matrices_draw_the_same_and_leave_the_motion_alone(model: onnx.ModelProto) -> None:
+    """Large matrices before the convolutions are in 8 bits, the flow's stay float and give the same bytes; patches differ by a breath."""
+    plain, narrow = unsigned_model(model), narrow_model(unsigned_model(model))
+    assert _kinds(narrow)["MatMulNBits"] >= 3
+    assert len(narrow.SerializeToString()) < len(plain.SerializeToString())
+    controls = np.random.default_rng(3).uniform(-0.5, 0.5, (1, 51)).astype(np.float32)
+    names = [o.name for o in model.graph.output]
+    made = [network_session(m.SerializeToString(), 1).run(names, {"controls": controls}) for m in (plain, narrow)]
+    for name, a, b in zip(names, *made, strict=True):
+        if name in ("flow", "hair_flow", "shades", "places"):
+            assert np.array_equal(a, b), name
+        else:
+            assert np.abs(a - b).mean() < 0.01, name
+
+
+def test_without_a_kernel_for_narrow_matrices_the_plain_ones_serve(pack: AvatarPack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ONNX Runtime that cannot load them draws all the same."""
+    from engines.renderer import onnx_runtime
+
+    def old(model: bytes, threads: int) -> object:
+        if b"MatMulNBits" in model:
+            raise RuntimeError("com.microsoft:MatMulNBits is not a registered function/op")
+        return network_session(model, threads)
+
+    monkeypatch.setattr(onnx_runtime, "network_session", old)
+    face = OnnxRuntimeRenderer(pack)
+    out = np.zeros((384, 256), np.uint8)
+    face.draw(face.idle, out, rung=2)
+    assert out[:256].std() > 20
