@@ -59,7 +59,7 @@ def report(findings: list[Finding], root: Path = Path("/")) -> str:
         "",
         "| check | result | what was seen | do |",
         "| --- | --- | --- | --- |",
-        *(f"| {f.what} | **{f.state}** | {f.detail} | {f.remedy} |" for f in findings),
+        *(f"| {f.what} | **{f.state}** | {_cell(f.detail)} | {_cell(f.remedy)} |" for f in findings),
         "",
         f"{len(findings)} checks, {len(failed)} failed{': ' + ', '.join(failed) if failed else ''}.",
         "",
@@ -67,6 +67,10 @@ def report(findings: list[Finding], root: Path = Path("/")) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _temperatures(snapshot: Snapshot) -> Finding:
