@@ -23,8 +23,9 @@ from runtime import messages as m
 from runtime import topology
 from runtime.clock import SystemClock
 from runtime.nodes.health import Health, Processes
-from runtime.nodes.uplink import Uplink, main
+from runtime.nodes.uplink import main
 from runtime.sharedstate import Board
+from runtime.telemetry.box import Uplink
 from runtime.telemetry.times import SystemTimes
 from tests.runtime.telemetry.support import Broker, Cable, Controller, Party
 from tests.support.harness import Bench

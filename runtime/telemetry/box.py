@@ -1,0 +1,335 @@
+"""The box's end of the fleet: tells how the box is, and carries out what the fleet may ask.
+
+Everything goes through the outbox; the network has a thread of its own (`wire`), so that no line, however bad, keeps the uplink node
+from its heartbeat. What leaves the box passes the whitelist of `collect`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from runtime import topology
+from runtime.bus import FrameRingSpec
+from runtime.config import Fleet, environment
+from runtime.context import Context
+from runtime.messages import Activity, Floor, NodeEvent, NodeState
+from runtime.telemetry import contract as c
+from runtime.telemetry.collect import Collector, Reporter, read_house
+from runtime.telemetry.commands import Duty
+from runtime.telemetry.executors import Executors, diagnostics
+from runtime.telemetry.inbox import Inbox
+from runtime.telemetry.machine import Machine
+from runtime.telemetry.outbox import Limits, Outbox, Row
+from runtime.telemetry.times import Times, kernel_boot
+from runtime.telemetry.uplink import Connect, Event, Link, Lost, Refused, Sender, Tell, Tick, Up, Welcomed, decide
+from runtime.telemetry.wire import Came, Published, Report, Server, Wire
+
+__all__ = ["Uplink"]
+
+_TICK_S = 0.5
+_HIST_MS = 60_000
+_HOUR_MS = 3600_000
+_CAUSES = {"stuck": "stuck", "cannot": "cannot_work", "ended": "signal", "exited": "exit"}
+"""First word of the supervisor's reason → cause of the event: its text does not leave the box."""
+_PACKAGES = ("visavis", "vosk", "piper-tts", "onnxruntime", "pocketsphinx", "espeakng-loader", "paho-mqtt")
+
+
+class Uplink:
+    """Runs as the uplink node; everything happens in the loop of `run` but the wire's thread."""
+
+    def __init__(self, ctx: Context, times: Times, open_wire: Callable[[Server, Callable[[Report], None]], Wire] = Wire) -> None:
+        self._ctx, self._times, self._open_wire = ctx, times, open_wire
+        fleet = ctx.config.fleet
+        self._fleet = fleet
+        folder = fleet.outbox_path or environment().state / "fleet"
+        self._outbox = Outbox(folder / "outbox.db", times, kernel_boot(), Limits(max_bytes=fleet.outbox_mb << 20))
+        self._life = self._outbox.life
+        self._collector = Collector([*(row.name for row in topology.NODES), topology.SUPERVISOR])
+        self._reporter, self._machine = Reporter(), Machine(folder)
+        self._link, self._sender = Link(), Sender(backlog_hz=fleet.backlog_hz)
+        self._health_s, self._health_ms = fleet.health_s, 0
+        self._connects = 0
+        self._told: dict[str, int] = {}
+        self._troubled, self._damaged = "", 0
+        spec = topology.link("video").ring
+        assert isinstance(spec, FrameRingSpec)
+        self._executors = Executors(
+            times=times,
+            run_dir=Path(ctx.boot.run_dir),
+            supervisor=os.getppid(),
+            ring=(spec, ctx.boot.rings[spec.name]),
+            step=_systemd(),
+            report=self._diagnostics,
+            stop=ctx.stop,
+        )
+        self._inbox = Inbox(
+            tenant=fleet.tenant,
+            device=fleet.device,
+            allow=frozenset(Duty(duty) for duty in fleet.allow),
+            times=times,
+            outbox=self._outbox,
+            execute=self._executors.run,
+            event=self._event,
+            set=self._set,
+        )
+        self._wire: Wire | None = None
+        self._woken = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until the context stops."""
+        loop = asyncio.get_running_loop()
+
+        def report(what: Report) -> None:
+            with suppress(RuntimeError):  # the loop has ended, and nobody wants to know
+                loop.call_soon_threadsafe(self._on_report, what)
+
+        self._wire = self._open_wire(self._server(), report)
+        self._ctx.attach(loop, self._handle)
+        self._begin()
+        self._ctx.ready()
+        while not self._ctx.stopping:
+            self._tick()
+            self._ctx.beat()
+            self._ctx.pump(self._handle)
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), _TICK_S)
+            self._woken.clear()
+        self._end()
+
+    def _begin(self) -> None:
+        self._executors.resume()
+        self._inbox.begin()
+        run_dir = str(self._ctx.boot.run_dir)
+        if self._outbox.setting("run") != run_dir:
+            self._outbox.keep("run", run_dir)
+            self._event("kiosk_started")
+        body = c.Birth(
+            attributes=dict(self._fleet.attributes),
+            versions=_versions(),
+            pack=self._ctx.config.pack_path.name,
+            avatar=self._ctx.config.avatar_path.name,
+            commands=self._executors.names,
+            health_s=self._health_s,
+        )
+        self._outbox.put(c.UpKind.BIRTH, c.encode(body))
+
+    def _end(self) -> None:
+        if self._wire is not None:
+            last = (self._topic(c.UpKind.STATUS), self._status("offline")) if self._link.phase == "up" else None
+            self._wire.close(last)
+        self._outbox.close()
+
+    def _server(self) -> Server:
+        fleet: Fleet = self._fleet
+        host, port = fleet.address
+        return Server(
+            host=host,
+            port=port,
+            client_id=fleet.device,
+            subscribe=c.pattern("down", fleet.tenant, fleet.device),
+            will_topic=self._topic(c.UpKind.STATUS),
+            ca=fleet.ca,
+            certificate=fleet.certificate,
+            key=fleet.key,
+        )
+
+    # --- what the house says
+
+    def _handle(self, _: str, message: Any) -> None:
+        if isinstance(message, Floor):
+            self._collector.floor(message)
+        elif isinstance(message, Activity):
+            self._collector.activity(message)
+        elif isinstance(message, NodeEvent):
+            self._on_node(message)
+
+    def _on_node(self, event: NodeEvent) -> None:
+        if event.node not in {row.name for row in topology.NODES}:
+            return
+        cause = _CAUSES.get(event.reason.partition(" ")[0].rstrip(":"), "other")
+        if event.state is NodeState.DOWN:
+            self._event("node_down", {"node": event.node, "cause": cause}, {"restarts": event.restarts})
+        elif event.state is NodeState.GIVEN_UP:
+            self._event("node_given_up", {"node": event.node, "cause": cause}, {"restarts": event.restarts})
+        elif event.state is NodeState.READY and event.restarts:
+            self._event("node_ready", {"node": event.node}, {"restarts": event.restarts})
+
+    def _event(self, code: str, names: dict[str, str] | None = None, numbers: dict[str, int] | None = None) -> None:
+        self._outbox.put(c.UpKind.EVENT, c.encode(c.EventBody(code=code, names=names or {}, numbers=numbers or {})))
+        self._woken.set()
+
+    # --- time
+
+    def _tick(self) -> None:
+        now = self._times.mono_ms()
+        self._decide(Tick())
+        if now - self._health_ms >= self._health_s * 1000:
+            self._health_ms = now
+            self._report_health(now)
+        self._executors.tick()
+        self._outbox.flush()
+        self._watch_disk()
+        self._send()
+
+    def _report_health(self, now: int) -> None:
+        house = read_house(Path(self._ctx.boot.run_dir) / "health.json", self._ctx.clock.monotonic_ns())
+        values = self._collector.figures(house, {**self._machine.figures(), **self._own_figures()})
+        self._outbox.put(c.UpKind.HEALTH, c.encode(self._reporter.report(values, now)))
+
+    def _own_figures(self) -> dict[str, int | float | bool | str]:
+        counts = self._outbox.counts()
+        return {
+            "clock_synced": self._times.synced(),
+            "outbox_rows": counts.rows,
+            "outbox_size": counts.bytes,
+            "outbox_merged": counts.merged,
+            "outbox_evicted": counts.evicted,
+            "outbox_unstored": counts.unstored,
+            "outbox_corrupt": counts.corrupt,
+            "connects": self._connects,
+            "refused_messages": sum(self._inbox.refused.values()),
+        }
+
+    def _watch_disk(self) -> None:
+        counts, trouble = self._outbox.counts(), self._outbox.trouble
+        if counts.corrupt > self._damaged:
+            self._damaged = counts.corrupt
+            self._event("outbox_damaged", numbers={"times": counts.corrupt})
+        if bool(trouble) != bool(self._troubled):
+            self._troubled = trouble
+            if trouble:
+                cause = "full" if "full" in trouble else "error"
+                self._event("outbox_unwritable", {"cause": cause})
+                self._ctx.notice("fleet-disk", "the disk takes no reports for the fleet: make room on the data partition or replace it")
+            else:
+                self._event("outbox_writable", numbers={"unstored": counts.unstored})
+                self._ctx.notice("fleet-disk", "")
+
+    # --- the network
+
+    def _on_report(self, report: Report) -> None:
+        now = self._times.mono_ms()
+        if isinstance(report, Published):
+            if report.id:
+                self._sender.puback(report.id, report.code, now)
+            self._send()
+        elif isinstance(report, Came):
+            assert self._wire is not None
+            self._inbox.take(report, self._sender)
+            self._wire.acknowledge(report.token)
+            self._send()
+        else:
+            if not isinstance(report, Welcomed):
+                self._sender.down()
+            self._decide(report)
+
+    def _decide(self, event: Event | Welcomed | Lost | Refused) -> None:
+        self._link, actions = decide(self._link, event, self._times.mono_ms(), random.random())
+        for action in actions:
+            if isinstance(action, Connect):
+                assert self._wire is not None
+                self._wire.connect(self._status("lost"))
+            elif isinstance(action, Up):
+                self._up(action.window)
+            elif isinstance(action, Tell):
+                self._ctx.notice("fleet", action.text)
+                if action.taken_over:
+                    self._hourly("identity_in_use", lambda: self._event("identity_in_use"))
+
+    def _up(self, window: int) -> None:
+        assert self._wire is not None
+        self._connects += 1
+        self._wire.publish(0, self._topic(c.UpKind.STATUS), self._status("online"), retain=True)
+        self._sender.up(self._times.mono_ms(), self._outbox.newest, window)
+        self._send()
+
+    def _send(self) -> None:
+        if self._link.phase != "up" or self._wire is None:
+            return
+        if self._outbox.life != self._life:  # another store, other row numbers
+            self._life = self._outbox.life
+            self._sender.up(self._times.mono_ms(), self._outbox.newest, self._sender.window)
+        for row in self._sender.plan(self._outbox, self._times.mono_ms()):
+            self._wire.publish(row.id, self._topic(c.UpKind(row.kind)), self._envelope(row), correlation=row.corr)
+
+    def _envelope(self, row: Row) -> bytes:
+        ts, clk = self._outbox.stamp(row)
+        old = row.boot != self._outbox.boot or self._times.mono_ms() - row.mono > _HIST_MS
+        return c.encode(
+            c.Envelope(
+                dev=self._fleet.device,
+                boot=row.boot,
+                seq=row.seq,
+                ts=ts,
+                mono=row.mono,
+                clk=clk,
+                kind=c.UpKind(row.kind),
+                hist=old,
+                body=msgspec.Raw(row.body),
+            )
+        )
+
+    def _status(self, state: str) -> bytes:
+        clk = c.ClockState.SYNCED if self._times.synced() else c.ClockState.UNSYNCED
+        now = self._times.wall_ms()
+        body = msgspec.Raw(c.encode(c.Status(state=state, since=now)))
+        mono, boot = self._times.mono_ms(), self._outbox.boot
+        return c.encode(c.Envelope(dev=self._fleet.device, boot=boot, seq=0, ts=now, mono=mono, clk=clk, kind=c.UpKind.STATUS, body=body))
+
+    def _topic(self, kind: c.UpKind) -> str:
+        return c.topic(self._fleet.tenant, self._fleet.device, kind)
+
+    def _hourly(self, what: str, do: Callable[[], None]) -> None:
+        now = self._times.mono_ms()
+        if what not in self._told or now - self._told[what] >= _HOUR_MS:
+            self._told[what] = now
+            do()
+
+    # --- for commands
+
+    def _diagnostics(self) -> dict[str, Any]:
+        house = read_house(Path(self._ctx.boot.run_dir) / "health.json", self._ctx.clock.monotonic_ns())
+        link = {"phase": self._link.phase, "failures": self._link.failures, "connects": self._connects}
+        uplink = {"link": link, "outbox": self._outbox.counts(), "refused": dict(self._inbox.refused)}
+        return diagnostics(house, {"uplink": uplink, "machine": self._machine.figures(), "versions": _versions()})
+
+    def _set(self, name: str, value: object) -> str:
+        """Apply a desired setting; returns "" or why not."""
+        limits = {"health_s": (5, 3600), "backlog_hz": (1, 1000)}
+        if name not in limits:
+            return "unknown setting"
+        low, high = limits[name]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+            return f"must be from {low} to {high}"
+        if name == "health_s":
+            self._health_s = float(value)
+        else:
+            self._sender.backlog_hz = float(value)
+        return ""
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version(), "kernel": platform.release()[:64]}
+    for name in _PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
+
+
+def _systemd() -> Callable[[Any], None] | None:
+    """How restarts are asked for; None where systemd does not run (sd_booted(3))."""
+    if not Path("/run/systemd/system").is_dir():
+        return None
+    from firmware.health import ThisBox
+
+    return ThisBox("").take
