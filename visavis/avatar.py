@@ -102,7 +102,7 @@ def pack(checkpoint: Path, data: Path, out: Path, *, name: str, title: str = "",
 
 @app.command
 def evaluate(pack: Path, data: Path, *, float_model: Annotated[Path | None, Parameter(name="--float")] = None, limit: int | None = None,
-             card: bool = True, json: Path | None = None) -> int:  # fmt: skip
+             task: Path | None = None, card: bool = True, json: Path | None = None) -> int:  # fmt: skip
     """Measure a pack on frames that no training saw, and write its card: figures by rung and the ten worst frames.
 
     Parameters
@@ -115,6 +115,8 @@ def evaluate(pack: Path, data: Path, *, float_model: Annotated[Path | None, Para
         face-float.onnx of the same training, for the loss by INT8.
     limit
         Only so many test frames.
+    task
+        face_landmarker.task (default: the one under VISAVIS_SHARED); without it nothing is said of expression and of rung switches.
     card
         Write card.json, card.md and card-worst.webp into the pack.
     json
@@ -123,8 +125,12 @@ def evaluate(pack: Path, data: Path, *, float_model: Annotated[Path | None, Para
     """
     from engines.studio.card import card as write
     from engines.studio.evaluate import evaluate as judge
+    from engines.studio.expression import evaluate_expression, evaluate_switch
 
     report = judge(pack, data, float_model=float_model, limit=limit)
+    reader = task or _landmarker()
+    if task or reader.is_file():
+        report |= {"expression": evaluate_expression(pack, data, reader), "switch": evaluate_switch(pack, data, reader)}
     if card:
         write(report, pack, data)
         print((pack / "card.md").read_text(encoding="utf-8"))

@@ -73,7 +73,7 @@ def card(report: dict[str, Any], path: Path, data: Path | None = None, notes: st
         lines.append(f"| change by 0.5 % noise on {name}, mean / p99.9 of 255 | {' | '.join(still)} |")
     lines.append("")
     lines += [f"Network sha256 `{report['network_sha256'][:16]}…`; the pack has {sum(report['bytes'].values()) / 1e6:.1f} MB.", ""]
-    lines += _speed_rows(report.get("speed")) + _expression_rows(report.get("expression"))
+    lines += _speed_rows(report.get("speed")) + _switch_rows(report.get("switch")) + _expression_rows(report.get("expression"))
     if data:
         frames = [w["frame"] for w in report["worst"][:_WORST]]
         _, encoded = cv2.imencode(".webp", worst_frames(path, data, frames)[..., ::-1], (cv2.IMWRITE_WEBP_QUALITY, 80))
@@ -103,6 +103,15 @@ def _speed_rows(speed: dict[str, Any] | None) -> list[str]:
         *rows,
         "",
     ]
+
+
+def _switch_rows(report: dict[str, Any] | None) -> list[str]:
+    """The table of ``evaluate_switch``, if it was measured."""
+    if not report:
+        return []
+    rows = [f"| {n} | {r['colour']:.2f} | {r['landmarks_px']:.2f} | {r['render_px']:.2f} |" for n, r in report.items()]
+    head = "| rung | colour, steps of 255 | landmarks, px of 512 | of which the landmark model's own |"
+    return ["Switched from the best rung to a smaller one:", "", head, "| --- | ---: | ---: | ---: |", *rows, ""]
 
 
 def _expression_rows(report: dict[str, Any] | None) -> list[str]:

@@ -11,7 +11,7 @@ pytest.importorskip("torch", reason="torch is not installed (extra: studio)")
 pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed (extra: rehearse)")
 
 from engines.renderer import OnnxRuntimeRenderer, load_pack
-from engines.studio.expression import evaluate_expression
+from engines.studio.expression import evaluate_expression, evaluate_switch
 from engines.studio.pack import nv12_to_rgb
 from engines.vision.landmarks import FaceLandmarker
 
@@ -41,3 +41,10 @@ def test_drawn_frames_say_what_rendered_frames_say(shared: Path) -> None:
     assert report["frames"] >= 50
     for name in ("mouth_opening", "blink", "gaze", "smile"):
         assert report[name]["correlation"] > 0.95, (name, report[name])
+
+
+def test_a_switch_of_rung_changes_sharpness_only(shared: Path) -> None:
+    """Colours stay within a step of a byte, landmarks within a pixel of 512 beyond what the landmark model itself moves."""
+    for figures in evaluate_switch(STOCK, shared / "avatar", shared / TASK, limit=6).values():
+        assert figures["colour"] <= 1
+        assert figures["landmarks_px"] - figures["render_px"] <= 1
