@@ -264,7 +264,7 @@ class Uplink:
 
     def _envelope(self, row: Row) -> bytes:
         ts, clk = self._outbox.stamp(row)
-        old = row.boot != self._outbox.boot or self._times.mono_ms() - row.mono > _HIST_MS
+        age = self._outbox.age_ms(row)
         return c.encode(
             c.Envelope(
                 dev=self._fleet.device,
@@ -274,7 +274,7 @@ class Uplink:
                 mono=row.mono,
                 clk=clk,
                 kind=c.UpKind(row.kind),
-                hist=old,
+                hist=age is None or age > _HIST_MS,
                 body=msgspec.Raw(row.body),
             )
         )

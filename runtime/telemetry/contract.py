@@ -244,7 +244,7 @@ class Shadow(_Closed, frozen=True, kw_only=True):
     """`down/shadow`: the settings as they should be; an older or equal `version` is ignored."""
 
     version: Count
-    desired: dict[Name, int | float | bool | str]
+    desired: Annotated[dict[Name, int | float | bool | str], Meta(max_length=64)]
 
 
 Range = Annotated[tuple[Count, Count], Meta(description="first and last seq, both included")]

@@ -73,6 +73,7 @@ class Outbox:
         self._memory: Store | None = None
         self._boots: set[str] = set()  # all names of this start
         self._disk = self._open_disk()
+        self._boots.add(self.boot)
 
     def close(self) -> None:
         """Commit what waits and close the files. The end of this object."""
@@ -172,6 +173,10 @@ class Outbox:
         if row.clk == ClockState.UNSYNCED.value and row.boot in self._boots and self._times.synced():
             return max(0, self._times.wall_ms() - (self._times.mono_ms() - row.mono)), ClockState.CORRECTED
         return row.ts, ClockState(row.clk)
+
+    def age_ms(self, row: Row) -> int | None:
+        """Since the row was written; None if the machine was started anew meanwhile."""
+        return self._times.mono_ms() - row.mono if row.boot in self._boots else None
 
     def remove(self, ids: Iterable[int]) -> None:
         """The controller has committed these rows."""

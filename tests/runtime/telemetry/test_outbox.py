@@ -194,6 +194,15 @@ def test_a_clock_in_1970(tmp_path):
     assert box.outbox.stamp(second) == (1_790_000_000_000 - 100_000, ClockState.CORRECTED)
 
 
+def test_how_old_a_row_is(box):
+    """Known within a start of the machine, over restarts of the process too; unknown after a reboot."""
+    box.outbox.put(UpKind.EVENT, event(1))
+    box.times.advance(5)
+    (row,) = box.again().events(0, 9)
+    assert box.outbox.age_ms(row) == 5000
+    assert box.again("other").age_ms(row) is None
+
+
 def test_a_clock_that_was_right(box):
     """A time written with a clock that was set is sent as it is, whatever the clock does later."""
     box.outbox.put(UpKind.EVENT, event(1))
