@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import select
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from paho.mqtt.properties import Properties
 import runtime.telemetry as t
 from runtime.telemetry.times import SystemTimes
 
-__all__ = ["Broker", "Cable", "Controller", "HandTimes", "Party"]
+__all__ = ["RAM", "Broker", "Cable", "Controller", "HandTimes", "Party"]
 
 DAY = datetime.timedelta(days=1)
 
@@ -88,6 +89,10 @@ class Party:
         certificate.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
         private.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
         return certificate, private
+
+
+RAM = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+"""Where tests of rules keep their files: the disk itself is the matter of test_outbox_crash.py only."""
 
 
 def free_port() -> int:

@@ -19,7 +19,15 @@ from runtime.telemetry.inbox import MOST_AT_ONCE, Inbox
 from runtime.telemetry.outbox import Limits, Outbox
 from runtime.telemetry.uplink import Sender
 from runtime.telemetry.wire import Came
-from tests.runtime.telemetry.support import HandTimes
+from tests.runtime.telemetry.support import RAM, HandTimes
+
+
+@pytest.fixture
+def tmp_path():
+    """A folder in memory."""
+    with tempfile.TemporaryDirectory(dir=RAM) as folder:
+        yield Path(folder)
+
 
 NOW = 1_790_000_000_000
 ALL = frozenset(t.Duty)
@@ -264,5 +272,5 @@ def test_hostile_messages_are_harmless(messages):
         assert box.outbox.trouble == ""
         box.outbox.close()
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=RAM) as folder:
         asyncio.run(whole(folder))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import tempfile
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,7 +15,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from runtime.telemetry import Answer, ClockState, EventBody, Health, Outcome, UpKind, encode
 from runtime.telemetry.outbox import GROUP_MS, RETRY_MS, Limits, Outbox
-from tests.runtime.telemetry.support import HandTimes
+from tests.runtime.telemetry.support import RAM, HandTimes
+
+
+@pytest.fixture
+def tmp_path():
+    """A folder in memory."""
+    with tempfile.TemporaryDirectory(dir=RAM) as folder:
+        yield Path(folder)
+
 
 BOOT = "3f2c0000-0000-4000-8000-000000000001"
 
@@ -309,10 +319,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(root=st.randoms())
     def begin(self, root):  # noqa: ARG002
-        import tempfile
-        from pathlib import Path
-
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = tempfile.TemporaryDirectory(dir=RAM)
         self.box = Box(Path(self.folder.name))
         self.expected: list[int] = []
         self.seen: set[tuple[str, int]] = set()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,7 +31,14 @@ from runtime.telemetry.uplink import (
     Welcomed,
     decide,
 )
-from tests.runtime.telemetry.support import HandTimes
+from tests.runtime.telemetry.support import RAM, HandTimes
+
+
+@pytest.fixture
+def tmp_path():
+    """A folder in memory."""
+    with tempfile.TemporaryDirectory(dir=RAM) as folder:
+        yield Path(folder)
 
 
 def run(link, *steps):
