@@ -1,7 +1,8 @@
 """`Gpu` on pycuda, for machines that have it and not cuda-bindings.
 
 What it cannot do (2026.1): `register_host_memory` breaks the process (it sets a second base on an array, inducer/pycuda#459), so it is
-never called and frames take the staging copy; there are no graphs, so each frame is two launches.
+never called and frames take the staging copy; there are no graphs, so each frame is two launches; only the thread that opened the GPU can let go
+of its context, so one that is closed by another thread keeps an empty context until the process ends.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class PycudaGpu:
         drv = self._drv
         self._kept: dict[int, Any] = {}
         self._allocated: dict[int, Any] = {}
+        self._pinned: list[Any] = []
         self._current = False
         try:
             drv.init()
@@ -60,7 +62,8 @@ class PycudaGpu:
 
     def activate(self) -> None:
         """See ``Gpu``."""
-        self._call(self._context.push)
+        if not self._current:
+            self._call(self._context.push)
         self._current = True
 
     def deactivate(self) -> None:
@@ -90,7 +93,7 @@ class PycudaGpu:
         """See ``Gpu``."""
         flags = self._drv.host_alloc_flags
         memory = self._call(self._drv.pagelocked_empty, size, np.uint8, mem_flags=flags.DEVICEMAP | flags.PORTABLE)
-        self._kept[id(memory)] = memory
+        self._pinned.append(memory.base)
         return Pinned(memory, int(self._call(memory.base.get_device_pointer)))
 
     def register(self, memory: Bytes) -> int:  # noqa: ARG002
@@ -159,15 +162,16 @@ class PycudaGpu:
         raise GpuError("pycuda has no graphs")
 
     def close(self) -> None:
-        """See ``Gpu``. Everything frees itself with its last reference, which must be while the context is current."""
+        """See ``Gpu``. Streams, events and kernels free themselves with their last reference, while the context is current."""
         with contextlib.suppress(self._drv.Error):
             if not self._current:
                 self._context.push()
+            for thing in (*self._allocated.values(), *self._pinned):
+                thing.free()
             self._kept.clear()
-            self._allocated.clear()
             self._context.pop()
             self._context.detach()
-        self._current = False
+        self._allocated, self._pinned, self._current = {}, [], False
 
 
 def _told(error: Exception, drv: Any) -> GpuError:

@@ -204,6 +204,8 @@ class TensorRTRenderer:
 
     def close(self) -> None:
         """Give the GPU back, from the thread that draws. Never raises."""
+        with contextlib.suppress(GpuError):
+            self._gpu.activate()  # another user of the GPU in this thread may have let go of the context
         self.slots.detach()
         self._network.close()
         self._gpu.close()
