@@ -1,8 +1,8 @@
 """`Gpu` on pycuda, for machines that have it and not cuda-bindings.
 
 What it cannot do (2026.1): `register_host_memory` breaks the process (it sets a second base on an array, inducer/pycuda#459), so it is
-never called and frames take the staging copy; there are no graphs, so each frame is two launches; only the thread that opened the GPU can let go
-of its context, so one that is closed by another thread keeps an empty context until the process ends.
+never called and frames take the staging copy; there are no graphs, so each frame is two launches; only the thread that opened the GPU
+can let go of its context, so one that is closed by another thread keeps an empty context until the process ends.
 """
 
 from __future__ import annotations
