@@ -151,10 +151,10 @@ class Relay:
         try:
             self._arrived = self._better(self._tell)
         except EngineError as error:
-            self._tell(f"the CPU draws: {error}")
+            self._stay(str(error))
         except Exception as error:  # noqa: BLE001 - the libraries below share no error class, and the face must move whatever they do
             _log.exception("the GPU could not be prepared")
-            self._tell(f"the CPU draws: {type(error).__name__}: {error}")
+            self._stay(f"{type(error).__name__}: {error}")
 
     def _take_over(self) -> None:
         self._gpu, self._arrived = self._arrived, None
@@ -174,7 +174,7 @@ class Relay:
             do(self._gpu)
         except (GpuError, CompileError) as error:
             gpu, self._gpu = self._gpu, None
-            self._tell(f"the CPU draws: {error}")
+            self._stay(str(error))
             gpu.close()
             return False
         return True
@@ -182,3 +182,8 @@ class Relay:
     def _tell(self, line: str) -> None:
         self.state = line
         _log.info("%s", line)
+
+    def _stay(self, why: str) -> None:
+        """The CPU draws although there is a GPU: whoever looks after the box should know."""
+        self.state = f"the CPU draws: {why}"
+        _log.warning("%s", self.state)

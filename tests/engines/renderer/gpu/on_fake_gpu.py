@@ -88,17 +88,21 @@ def library() -> Library:
     return find_libraries().found[0]
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> EngineCache:
-    return EngineCache(tmp_path / "engines")
-
-
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory, pack: AvatarPack, library: Library) -> EngineCache:
     """A cache in which the engine is already, for tests that are not about building."""
     cache = EngineCache(tmp_path_factory.mktemp("kept"))
     cache.plan(library, pack.network.read_bytes(), Target("Fake RTX", (8, 9), 13000))
     return cache
+
+
+@pytest.fixture
+def cache(tmp_path: Path, kept: EngineCache) -> EngineCache:
+    """An empty cache, but for the composing kernel: NVRTC takes a second each time."""
+    (tmp_path / "engines").mkdir()
+    for path in kept.folder.glob("compose-*.kernel"):
+        shutil.copy(path, tmp_path / "engines")
+    return EngineCache(tmp_path / "engines")
 
 
 def opened() -> Gpu:
@@ -385,7 +389,13 @@ def test_a_gpu_that_fails_while_drawing_is_left_at_that_frame(
 
 @pytest.mark.parametrize(("what", "words"), [("build", "could not find any implementation"), ("memory", "OutOfMemory")])
 def test_a_network_that_does_not_compile_leaves_the_cpu_drawing(
-    pack: AvatarPack, library: Library, cache: EngineCache, monkeypatch: pytest.MonkeyPatch, what: str, words: str
+    pack: AvatarPack,
+    library: Library,
+    cache: EngineCache,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    what: str,
+    words: str,
 ) -> None:
     """The reason of the library is in the one line that is told."""
     monkeypatch.setenv("FAKE_TENSORRT_FAILS", what)
@@ -396,6 +406,7 @@ def test_a_network_that_does_not_compile_leaves_the_cpu_drawing(
     relay.draw(pack.idle, frame(pack, 2), rung=2)
     assert relay.state.startswith(f"the CPU draws: {library.title} cannot build")
     assert words in relay.state
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [relay.state]
     assert live() == before
 
 
