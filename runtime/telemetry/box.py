@@ -24,12 +24,13 @@ from runtime.config import Fleet, environment
 from runtime.context import Context
 from runtime.messages import Activity, Floor, NodeEvent, NodeState
 from runtime.telemetry import contract as c
-from runtime.telemetry.collect import Collector, Reporter, read_house
+from runtime.telemetry.collect import Collector, House, Reporter, read_house
 from runtime.telemetry.commands import Duty
 from runtime.telemetry.executors import Executors, diagnostics
 from runtime.telemetry.inbox import Inbox
 from runtime.telemetry.machine import Machine
 from runtime.telemetry.outbox import Limits, Outbox, Row
+from runtime.telemetry.selfcheck import self_check
 from runtime.telemetry.times import Times, kernel_boot
 from runtime.telemetry.uplink import Connect, Event, Link, Lost, Refused, Sender, Tell, Tick, Up, Welcomed, decide
 from runtime.telemetry.wire import Came, Published, Report, Server, Wire
@@ -70,6 +71,7 @@ class Uplink:
             ring=(spec, ctx.boot.rings[spec.name]),
             step=_systemd(),
             report=self._diagnostics,
+            check=self._self_check,
             stop=ctx.stop,
         )
         self._inbox = Inbox(
@@ -182,7 +184,7 @@ class Uplink:
         self._send()
 
     def _report_health(self, now: int) -> None:
-        house = read_house(Path(self._ctx.boot.run_dir) / "health.json", self._ctx.clock.monotonic_ns())
+        house = self._house()
         values = self._collector.figures(house, {**self._machine.figures(), **self._own_figures()})
         self._outbox.put(c.UpKind.HEALTH, c.encode(self._reporter.report(values, now)))
 
@@ -297,8 +299,15 @@ class Uplink:
 
     # --- for commands
 
+    def _house(self) -> House | None:
+        return read_house(Path(self._ctx.boot.run_dir) / "health.json", self._ctx.clock.monotonic_ns())
+
+    def _self_check(self) -> dict[str, bool]:
+        figures = {**self._machine.figures(), "clock_synced": self._times.synced()}
+        return self_check(self._house(), figures, disk_takes=not self._outbox.trouble, now_ns=self._ctx.clock.monotonic_ns())
+
     def _diagnostics(self) -> dict[str, Any]:
-        house = read_house(Path(self._ctx.boot.run_dir) / "health.json", self._ctx.clock.monotonic_ns())
+        house = self._house()
         link = {"phase": self._link.phase, "failures": self._link.failures, "connects": self._connects}
         uplink = {"link": link, "outbox": self._outbox.counts(), "refused": dict(self._inbox.refused)}
         return diagnostics(house, {"uplink": uplink, "machine": self._machine.figures(), "versions": _versions()})

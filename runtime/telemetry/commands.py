@@ -121,7 +121,7 @@ COMMANDS: tuple[CommandKind, ...] = (
     _row("ping", "Say that you are there", Duty.OBSERVE, result="uptime_s, clock"),
     _row("diagnostics", "Counters of all nodes, links and the uplink; no words, no paths", Duty.OBSERVE, result="report (JSON)"),
     _row("snapshot", "What the avatar looks like now, never the camera", Duty.OBSERVE, Snapshot, "jpeg (base64), width, height, age_ms"),
-    _row("self_test", "Test the box", Duty.OBSERVE),
+    _row("self_test", "Test the box while it is in use", Duty.OBSERVE, result="passed, checks"),
     _row("restart_node", "Restart one node", Duty.OPERATE, RestartNode),
     _row("restart_service", "Restart the kiosk", Duty.OPERATE),
     _row("restart_box", "Restart the machine", Duty.OPERATE),

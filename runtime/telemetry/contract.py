@@ -134,7 +134,10 @@ class _Open(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(_Open, frozen=True, kw_only=True):
-    """`up/status`, retained: `online` while the session lives; `lost` is the will; `offline` was intended. `since` is wall time, ms."""
+    """`up/status`, retained: `online` while the session lives; `lost` is the will; `offline` was intended.
+
+    `since` is the box's wall time (ms) of saying so; of the will, the time of connecting.
+    """
 
     state: str  # online | offline | lost
     since: Milliseconds = 0

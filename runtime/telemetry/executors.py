@@ -29,7 +29,6 @@ _FAREWELL_S = 0.5
 MOST_REPORT = 100_000
 """Bytes of a diagnostics report; the details go first."""
 _MISSING = {
-    "self_test": "this box has no self test that can run while the kiosk is open",
     "volume": "no node takes a volume from the fleet: the page's is the visitor's, the start value is [voice] volume in kiosk.toml",
     "brightness": "no lever for the screen's brightness",
     "language": "no node takes a language from the fleet: the page's is the visitor's",
@@ -60,14 +59,16 @@ class Executors:
         ring: tuple[FrameRingSpec, RingFds],
         step: Callable[[Step], None] | None,
         report: Callable[[], dict[str, Any]],
+        check: Callable[[], dict[str, bool]],
         stop: Callable[[], None],
     ) -> None:
         self._times, self._run_dir, self._supervisor, self._ring = times, run_dir, supervisor, ring
-        self._step, self._report, self._stop = step, report, stop
+        self._step, self._report, self._check, self._stop = step, report, check, stop
         self._level_until_ms = 0
         self._do: dict[str, Callable[[Any], Awaitable[Done]]] = {
             "ping": self._ping,
             "diagnostics": self._diagnostics,
+            "self_test": self._self_test,
             "snapshot": self._snapshot,
             "restart_node": self._restart_node,
             "log_level": self._log_level,
@@ -113,6 +114,10 @@ class Executors:
 
     async def _diagnostics(self, _: Any) -> Done:
         return Done(Outcome.DONE, result={"report": self._report()})
+
+    async def _self_test(self, _: Any) -> Done:
+        checks = self._check()
+        return Done(Outcome.DONE, result={"passed": all(checks.values()), "checks": checks})
 
     async def _snapshot(self, args: Snapshot) -> Done:
         return Done(Outcome.DONE, result=await take(*self._ring, args.width, self._times.mono_ms() * 1_000_000))

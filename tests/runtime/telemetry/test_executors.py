@@ -14,10 +14,11 @@ import runtime.telemetry as t
 from firmware.errors import FirmwareError
 from firmware.ladder import Step
 from runtime import topology
-from runtime.bus import LinkStats
+from runtime.bus import LinkStats, RingStats
 from runtime.telemetry.collect import House, NodeView, StatsView
 from runtime.telemetry.commands import COMMANDS, LogLevel, NoArgs, RestartNode, Snapshot, Volume
 from runtime.telemetry.executors import MOST_REPORT, Executors, diagnostics, node_pids
+from runtime.telemetry.selfcheck import self_check
 from tests.runtime.telemetry.support import HandTimes
 from tests.support.harness import Bench
 
@@ -44,6 +45,7 @@ class Scene:
             ring=(ring, self.bench.rings["video"]),
             step=step,
             report=lambda: {"nodes": {}},
+            check=lambda: {"one": True, "two": False},
             stop=self.stopped.set,
         )
         self.nodes = []
@@ -143,6 +145,45 @@ def test_what_cannot_be_done_is_said_honestly(house):
             assert len(done.reason) > 10
     assert house.run("volume", Volume(level=0.5)).outcome is t.Outcome.UNSUPPORTED
     assert house.run("snapshot", Snapshot()).reason == "no frame was drawn"
+
+
+def test_a_self_test_passes_only_whole(house):
+    """One check that fails is a box that failed."""
+    assert house.run("self_test", NoArgs()).result == {"passed": False, "checks": {"one": True, "two": False}}
+
+
+def well(**changes):
+    """A kiosk that is all right, at second 100."""
+    ring = RingStats("video", "writer", 1, 0, 0, 3000, {}, heartbeat_ns=99 * 10**9)
+    nodes = {
+        "renderer": NodeView("ready", 0, None, StatsView(rings={"video": ring})),
+        "stage": NodeView("ready", 0, None, StatsView(values={"page_fps": 30.0})),
+        "supervisor": NodeView(),
+    }
+    return House(t_ns=99 * 10**9, nodes=nodes | changes)
+
+
+GOOD = {"memory_free": 0.5, "disk_free": 0.5, "temperature": 60.0, "load": 0.3, "clock_synced": True, "throttled": False}
+
+
+@pytest.mark.parametrize(
+    ("house", "figures", "disk", "failed"),
+    [
+        (well(), GOOD, True, set()),
+        (None, GOOD, True, {"health_told"}),
+        (well(), GOOD, False, {"outbox_on_disk"}),
+        (well(voice=NodeView("given_up")), GOOD, True, {"nodes_ready"}),
+        (well(renderer=NodeView("ready")), GOOD, True, {"face_drawn"}),
+        (well(stage=NodeView("ready", 0, None, StatsView(values={"page_fps": 0.0}))), GOOD, True, {"page_draws"}),
+        (well(), GOOD | {"disk_free": 0.01, "temperature": 96.0}, True, {"disk_free", "temperature"}),
+        (well(), GOOD | {"clock_synced": False, "throttled": True}, True, {"clock_synced", "not_throttled"}),
+        (well(), {}, True, set()),
+    ],
+)
+def test_what_a_self_test_looks_at(house, figures, disk, failed):
+    """Nodes, face, page, disk, memory, heat, clock; what cannot be known is not judged."""
+    checks = self_check(house, figures, disk_takes=disk, now_ns=100 * 10**9)
+    assert {name for name, passed in checks.items() if not passed} == failed
 
 
 def test_diagnostics_are_bounded():
