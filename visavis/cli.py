@@ -16,6 +16,7 @@ from visavis.avatar import app as avatar
 from visavis.engines import app as engines
 from visavis.firmware import app as firmware
 from visavis.firmware import screen
+from visavis.fleet import app as fleet
 from visavis.sensors import sensors
 
 if TYPE_CHECKING:
@@ -34,12 +35,13 @@ app.command(avatar)
 app.command(ears)
 app.command(engines)
 app.command(firmware)
+app.command(fleet)
 app.command(screen)
 app.command(sensors)
 
 _MISTAKES = {
-    "BenchError", "BusError", "ConfigError", "EngineError", "FileNotFoundError", "FirmwareError", "NoRunDir", "PackError", "PortInUse",
-    "BrowserMissing", "RehearsalError", "TimelineError",
+    "BenchError", "BusError", "ConfigError", "EngineError", "FileNotFoundError", "FirmwareError", "FleetError", "NoRunDir", "PackError",
+    "PortInUse", "BrowserMissing", "RehearsalError", "TimelineError",
 }  # fmt: skip
 """Errors that a person can mend: told in their own words, without a traceback."""
 
@@ -53,9 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except ModuleNotFoundError as missing:
-        if (missing.name or "").partition(".")[0] in ("visavis", "runtime", "engines", "kiosk", "firmware"):
+        if (missing.name or "").partition(".")[0] in ("visavis", "runtime", "engines", "kiosk", "firmware", "fleet"):
             raise
-        sys.stderr.write(f"visavis: {missing}: it comes with an extra, e.g. pip install 'visavis[rehearse,bench,studio]'\n")
+        sys.stderr.write(f"visavis: {missing}: it comes with an extra, e.g. pip install 'visavis[rehearse,bench,studio,fleet]'\n")
         return BAD_USE
     except Exception as error:
         if not any(kind.__name__ in _MISTAKES for kind in type(error).__mro__):

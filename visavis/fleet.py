@@ -1,0 +1,155 @@
+"""`visavis fleet …`: run the controller of a chain of boxes, give boxes their identity and take it back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cyclopts import App
+
+if TYPE_CHECKING:
+    from fleet.authority import Authority
+    from fleet.controller import Settings
+    from fleet.database import Database
+
+__all__ = ["app"]
+
+app = App(name="fleet", help="The fleet: the controller with its broker and console, certificates for boxes.")
+
+
+def _data(data: Path | None) -> Path:
+    from runtime.config import environment
+
+    return (data or environment().state / "controller").resolve()
+
+
+@app.command
+def serve(*, data: Path | None = None, host: str = "127.0.0.1", port: int = 8480, broker_host: str = "", broker_port: int = 8883,
+          name: tuple[str, ...] = (), tenant: str = "default") -> int:  # fmt: skip
+    """Run broker, store, API and console until Ctrl-C.
+
+    Parameters
+    ----------
+    data
+        Folder of everything that is kept: the authority's key, the store. By default in the state folder of this user.
+    host
+        Where the console listens. Other than this machine's own address it speaks HTTPS with a certificate of the fleet's authority.
+    port
+        Port of the console.
+    broker_host
+        Where the broker listens; by default on all interfaces.
+    broker_port
+        Port of the broker.
+    name
+        Host name or address under which boxes reach this machine, for the broker's certificate. May be given several times.
+    tenant
+        Part of all topics.
+
+    """
+    from fleet.controller import Settings
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    settings = Settings(data=_data(data), host=host, port=port, broker_host=broker_host, broker_port=broker_port, tenant=tenant, names=name)
+    asyncio.run(_serve(settings))
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    from fleet.controller import Controller
+    from runtime.telemetry.times import SystemTimes
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    controller = Controller(settings, SystemTimes())
+    try:
+        await controller.start()
+        print(f"The fleet's broker is ready: {settings.broker}", flush=True)
+        await stop.wait()
+    finally:
+        await controller.stop()
+
+
+@app.command
+def enrol(
+    name: str, *, data: Path | None = None, out: Path | None = None, broker: str = "", tenant: str = "default", days: int = 730
+) -> int:
+    """Make a certificate for a box, and a folder with all that its [fleet] section needs.
+
+    Parameters
+    ----------
+    name
+        The box's name: letters, digits, '.', '_', '-'.
+    data
+        The controller's folder.
+    out
+        Where the folder is made; by default ./NAME.
+    broker
+        HOST or HOST:PORT as the box reaches the broker; by default this machine's name.
+    tenant
+        As the controller was told.
+    days
+        How long the certificate is valid.
+
+    """
+    from fleet import inventory, journal
+    from fleet.bundle import bundle, write_bundle
+    from fleet.controller import Settings
+    from runtime.telemetry.times import SystemTimes
+
+    now = SystemTimes().wall_ms()
+    folder = out or Path(name)
+    with _store(data) as (db, authority):
+        if (folder / "fleet.toml").exists():
+            write_bundle({}, folder)  # says so, before a certificate is made
+        issued = inventory.enrol(db, authority, name, days, now)
+        journal.audit(db, now, "command line", "enrol", name, {"serial": issued.serial})
+    files = bundle(issued, authority.pem, broker or Settings(data=folder).broker, tenant)
+    write_bundle(files, folder)
+    print(f"{folder}: copy it to the box and put the lines of fleet.toml into its kiosk.toml. It holds the box's key: delete it here.")
+    return 0
+
+
+@app.command
+def revoke(name: str, *, data: Path | None = None) -> int:
+    """Take back all certificates of a box. A running controller ends its connection within seconds.
+
+    Parameters
+    ----------
+    name
+        The box.
+    data
+        The controller's folder.
+
+    """
+    from fleet import inventory, journal
+    from runtime.telemetry.times import SystemTimes
+
+    now = SystemTimes().wall_ms()
+    with _store(data) as (db, _):
+        count = inventory.revoke(db, name, now)
+        journal.audit(db, now, "command line", "revoke", name, {"certificates": count})
+    print(f"{name}: {count} certificate(s) revoked")
+    return 0
+
+
+@contextmanager
+def _store(data: Path | None) -> Iterator[tuple[Database, Authority]]:
+    """The controller's files, whether it runs or not."""
+    from fleet.authority import Authority
+    from fleet.database import Database
+    from runtime.telemetry.times import SystemTimes
+
+    folder = _data(data)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    authority = Authority(folder / "authority", SystemTimes().wall_ms())
+    db = Database(folder / "fleet.db")
+    try:
+        yield db, authority
+    finally:
+        db.close()
