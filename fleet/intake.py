@@ -1,0 +1,295 @@
+"""What boxes say: judged without I/O, then committed, each message once.
+
+A message is known by (device, boot, seq) for ever; sent twice it is the same message and is acknowledged again. What is wrong with a
+message is counted by cause and logged once for each box; nothing a box sends can do more than that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from fleet.database import Database, Transaction
+from fleet.history import MOST_SERIES, Recorder, number
+from runtime import telemetry as t
+from runtime.telemetry import catalogue
+
+__all__ = ["FUTURE_MS", "Accepted", "Committed", "Intake", "Rejected", "judge", "note_seen", "worst"]
+
+FUTURE_MS = 10 * 60_000
+"""A clock that is further ahead than this is wrong, whatever the box thinks: its messages are placed by their arrival."""
+_EARLIEST_MS = 1_735_689_600_000  # 2025-01-01: no box is older
+_MOST_SEQ = 2**62
+"""So that the next number too is an integer of the database."""
+_PART = re.compile(r"[a-z0-9_-]{1,32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A message to keep. `ts` is where it belongs in time, `body` None if only its number counts. `odd` says what was not right."""
+
+    device: str
+    envelope: t.Envelope
+    body: Any
+    ts: int
+    arrived: int
+    retained: bool = False
+    odd: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A message that is none: `device` is whoever the broker let write there, "" if that is not known."""
+
+    device: str
+    cause: str
+
+
+def judge(topic: str, payload: bytes, retained: bool, tenant: str, now_ms: int) -> Accepted | Rejected:
+    """What to do with a message that came at `now_ms` (wall time of the controller)."""
+    try:
+        where = t.parse_topic(topic)
+    except t.Malformed:
+        return Rejected("", "topic")
+    if where.tenant != tenant or not isinstance(where.kind, t.UpKind):
+        return Rejected("", "topic")
+    body, odd = None, ""
+    try:
+        envelope, body = t.decode_up(payload)
+    except t.TooLarge:
+        return Rejected(where.device, "too_large")
+    except t.Malformed:
+        # If at least the envelope can be read the box is told to forget the message: it would send it for ever.
+        odd = "malformed"
+        try:
+            envelope = msgspec.json.decode(payload, type=t.Envelope)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            return Rejected(where.device, odd)
+    cause = _wrong(where, envelope, body, retained)
+    if cause:
+        return Rejected(where.device, cause)
+    ts = envelope.ts
+    if ts > now_ms + FUTURE_MS:
+        odd, ts = odd or "future", now_ms
+    elif envelope.clk is t.ClockState.UNSYNCED or ts < _EARLIEST_MS:
+        ts = now_ms
+    return Accepted(where.device, envelope, body, min(ts, now_ms), now_ms, retained, odd)
+
+
+def _wrong(where: t.Topic, envelope: t.Envelope, body: Any, retained: bool) -> str:
+    status = where.kind is t.UpKind.STATUS
+    if envelope.dev != where.device or envelope.kind is not where.kind:
+        return "impostor"
+    if retained and not status:
+        return "retained"
+    if (envelope.seq == 0) != status or envelope.seq > _MOST_SEQ:
+        return "seq"
+    if status and (not isinstance(body, t.Status) or body.state not in ("online", "offline", "lost")):
+        return "malformed"
+    return ""
+
+
+def worst(health: dict[str, Any]) -> str:
+    """`ok`, `warn` or `bad` by the catalogue's thresholds; `unknown` without a report."""
+    found = "ok" if health else "unknown"
+    for name, value in health.items():
+        row = t.metric(name)
+        if row is None or isinstance(value, (bool, str)):
+            if name.startswith("node_state.") and value == "given_up":
+                return "bad"
+            continue
+        for limit, verdict in ((row.bad, "bad"), (row.warn, "warn")):
+            if limit is not None and (value <= limit if row.falling else value >= limit):
+                found = verdict if verdict == "bad" or found != "bad" else found
+                break
+    return found
+
+
+def note_seen(tx: Transaction, device: str, boot: str, seq: int) -> bool:
+    """Whether this number is new. Numbers are kept as ranges: a box that loses nothing takes one row for each start."""
+    below = tx.run(
+        "SELECT first, last FROM seen WHERE device = ? AND boot = ? AND first <= ? ORDER BY first DESC LIMIT 1", device, boot, seq
+    )
+    if below and below[0][1] >= seq:
+        return False
+    above = tx.run("SELECT last FROM seen WHERE device = ? AND boot = ? AND first = ?", device, boot, seq + 1)
+    last = above[0][0] if above else seq
+    if above:
+        tx.run("DELETE FROM seen WHERE device = ? AND boot = ? AND first = ?", device, boot, seq + 1)
+    if below and below[0][1] == seq - 1:
+        tx.run("UPDATE seen SET last = ? WHERE device = ? AND boot = ? AND first = ?", last, device, boot, below[0][0])
+    else:
+        tx.run("INSERT INTO seen (device, boot, first, last) VALUES (?, ?, ?, ?)", device, boot, seq, last)
+    return True
+
+
+@dataclass(slots=True)
+class _Face:
+    """A box's row while a batch is worked on."""
+
+    state: str
+    since: int
+    seen: int
+    born: int
+    health: dict[str, Any]
+    health_ts: int
+    changed: bool = False
+
+
+@dataclass(slots=True)
+class Committed:
+    """What a batch did: boxes that changed, those that just came online, and how many messages were known already."""
+
+    devices: set[str] = field(default_factory=set)
+    online: set[str] = field(default_factory=set)
+    duplicates: int = 0
+    strange: list[tuple[str, str]] = field(default_factory=list)  # device, cause
+
+
+class Intake:
+    """Commits batches. For one thread at a time."""
+
+    def __init__(self, db: Database) -> None:
+        self._db, self._recorder = db, Recorder()
+
+    def commit(self, batch: Iterable[Accepted], now_ms: int) -> Committed:
+        """All of it in one transaction. After this returns, and not before, the boxes may forget these messages."""
+        done = Committed()
+        try:
+            with self._db.write() as tx:
+                _Batch(tx, done, self._recorder, now_ms).run(batch)
+        except BaseException:
+            self._recorder.forget()
+            raise
+        return done
+
+
+class _Batch:
+    def __init__(self, tx: Transaction, done: Committed, recorder: Recorder, now_ms: int) -> None:
+        self._tx, self._done, self._recorder, self._now = tx, done, recorder, now_ms
+        self._faces: dict[str, _Face] = {}
+        self._samples: list[tuple[str, str, int, float]] = []
+
+    def run(self, batch: Iterable[Accepted]) -> None:
+        """Every message, then what they add up to."""
+        for message in batch:
+            if message.odd:
+                self._done.strange.append((message.device, message.odd))
+            if message.envelope.seq and not note_seen(self._tx, message.device, message.envelope.boot, message.envelope.seq):
+                self._done.duplicates += 1
+                continue
+            self._take(message, self._face(message.device))
+        self._recorder.write(self._tx, self._samples, self._now)
+        for name, face in self._faces.items():
+            if face.changed:
+                self._store(name, face)
+
+    def _take(self, message: Accepted, face: _Face) -> None:
+        body = message.body
+        self._done.devices.add(message.device)
+        if isinstance(body, t.Status):
+            self._status(message.device, face, body.state, message)
+            return
+        if not message.envelope.hist:
+            face.seen, face.changed = max(face.seen, message.arrived), True
+            if face.state in ("silent", "new"):
+                self._status(message.device, face, "online", message)
+        if isinstance(body, t.Health):
+            self._health(message, body, face)
+        elif isinstance(body, t.EventBody):
+            self._event(message, body)
+        elif isinstance(body, t.Birth):
+            self._birth(message, body, face)
+        elif isinstance(body, t.Answer):
+            self._answer(message, body)
+        elif isinstance(body, t.Reported):
+            self._tx.run(
+                "UPDATE device SET reported = ?, reported_version = ? WHERE name = ? AND reported_version < ?",
+                *(_text({"reported": body.reported, "refused": body.refused}), body.version, message.device, body.version),
+            )
+
+    def _status(self, device: str, face: _Face, state: str, message: Accepted) -> None:
+        if state == "online":
+            if not message.retained or face.state != "silent":
+                face.seen = max(face.seen, message.arrived)
+            self._done.online.add(device)
+        if state != face.state and not (message.retained and face.state == "silent"):
+            severity = "warning" if state == "lost" else "info"
+            _insert_event(self._tx, device, "", 0, message.arrived, message.arrived, f"box_{state}", severity, {})
+            face.state, face.since = state, message.arrived
+        face.changed = True
+
+    def _health(self, message: Accepted, body: t.Health, face: _Face) -> None:
+        values = {name: value for name, value in body.m.items() if not t.instance(name) or _PART.fullmatch(t.instance(name))}
+        if len(face.health.keys() | values.keys()) > MOST_SERIES:
+            self._done.strange.append((message.device, "too_many_metrics"))
+            return
+        self._samples += [(message.device, name, message.ts, number(name, value)) for name, value in values.items()]
+        if message.ts >= face.health_ts:
+            face.health = values if body.full else face.health | values
+            face.health_ts, face.changed = message.ts, True
+
+    def _event(self, message: Accepted, body: t.EventBody) -> None:
+        try:
+            severity = catalogue.event(body.code).severity.value
+        except KeyError:  # of a newer box
+            severity = "info"
+        envelope = message.envelope
+        details = {**body.names, **body.numbers}
+        _insert_event(self._tx, message.device, envelope.boot, envelope.seq, message.ts, message.arrived, body.code, severity, details)
+
+    def _birth(self, message: Accepted, body: t.Birth, face: _Face) -> None:
+        if message.ts < face.born:
+            return
+        face.born = message.ts
+        site, model, release = body.attributes.get("site", ""), body.attributes.get("model", ""), body.versions.get("visavis", "")
+        self._tx.run(
+            "UPDATE device SET birth = ?, site = ?, model = ?, release = ?, health_s = ? WHERE name = ?",
+            *(t.encode(body).decode(), site, model, release, body.health_s, message.device),
+        )
+        face.changed = True
+
+    def _answer(self, message: Accepted, body: t.Answer) -> None:
+        # Only a command of ours to this very box; "interrupted" does not undo an answer.
+        changed = self._tx.count(
+            "UPDATE command SET state = 'answered', outcome = ?, reason = ?, result = ?, answered = ?, took_ms = ?"
+            " WHERE id = ? AND device = ? AND state <> 'answered'",
+            *(body.outcome.value, body.reason, _text(body.result), message.ts, body.took_ms, body.id, message.device),
+        )
+        if not changed and not self._tx.run("SELECT 1 FROM command WHERE id = ? AND device = ?", body.id, message.device):
+            self._done.strange.append((message.device, "unknown_command"))
+
+    def _face(self, device: str) -> _Face:
+        if device not in self._faces:
+            columns = "state, since, seen, born, health, health_ts"
+            row = self._tx.run(f"SELECT {columns} FROM device WHERE name = ?", device)  # noqa: S608 - columns of ours
+            if not row:
+                sql = "INSERT INTO device (name, state, since, seen, created) VALUES (?, 'new', ?, 0, ?)"
+                self._tx.run(sql, device, self._now, self._now)
+                row = [("new", self._now, 0, 0, "{}", 0)]
+            state, since, seen, born, health, health_ts = row[0]
+            self._faces[device] = _Face(state, since, seen, born, msgspec.json.decode(health), health_ts)
+        return self._faces[device]
+
+    def _store(self, name: str, face: _Face) -> None:
+        self._tx.run(
+            "UPDATE device SET state = ?, since = ?, seen = ?, born = ?, health = ?, health_ts = ?, state_of_health = ? WHERE name = ?",
+            *(face.state, face.since, face.seen, face.born, _text(face.health), face.health_ts, worst(face.health), name),
+        )
+
+
+def _insert_event(
+    tx: Transaction, device: str, boot: str, seq: int, ts: int, arrived: int, code: str, severity: str, details: dict[str, Any]
+) -> None:
+    tx.run(
+        "INSERT INTO event (device, boot, seq, ts, arrived, code, severity, details) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        *(device, boot, seq, ts, arrived, code, severity, _text(details)),
+    )
+
+
+def _text(value: object) -> str:
+    return msgspec.json.encode(value).decode()
