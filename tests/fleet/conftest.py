@@ -1,0 +1,52 @@
+"""A controller and what connects to it."""
+
+from __future__ import annotations
+
+import pytest
+
+import runtime.telemetry.uplink as rules
+from tests.fleet.support import Box, Fleet, Stranger
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    """Connections come at once: the waits themselves are tested as rules."""
+    monkeypatch.setattr(rules, "FIRST_MS", 50)
+    monkeypatch.setattr(rules, "BASE_MS", 100)
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    """A running controller."""
+    made = Fleet(tmp_path / "data")
+    yield made
+    if made.thread.is_alive():
+        made.stop()
+
+
+@pytest.fixture
+def box(fleet, tmp_path):
+    """Makes boxes with a real uplink, and ends them."""
+    made = []
+
+    def make(name="box-1", extra=""):
+        made.append(Box(tmp_path / f"home-{name}", fleet.enrol(name), name, extra))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def stranger(fleet):
+    """Makes bare clients with a box's certificate."""
+    made = []
+
+    def make(name="box-1", folder=None, **more):
+        made.append(Stranger(fleet, folder or fleet.enrol(name), name, **more))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
