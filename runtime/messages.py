@@ -19,6 +19,8 @@ __all__ = [
     "Activity",
     "ActivityKind",
     "Ask",
+    "Drawn",
+    "Effort",
     "Floor",
     "Gesture",
     "Heard",
@@ -35,6 +37,7 @@ __all__ = [
     "Playhead",
     "Posture",
     "Reply",
+    "RungSize",
     "Say",
     "Session",
     "Sound",
@@ -123,6 +126,7 @@ class Transcript(Message, frozen=True):
     words: tuple[Word, ...] = ()
     ends: float = -1.0  # chance that a sentence is complete after these words, by the words alone; -1: not known
     alternatives: tuple[str, ...] = ()  # other texts that fit nearly as well, best first
+    worded: float = -1.0  # chance by the sound that somebody here says words, no hum, cough, noise or far voice; -1: not known
 
 
 # --- the floor ------------------------------------------------------------------------------------------------------------
@@ -271,6 +275,38 @@ class Heard(Message, frozen=True):
     kind: HeardKind
     index: int
     text: str = ""
+
+
+# --- the picture --------------------------------------------------------------------------------------------------------
+
+
+class RungSize(Record, frozen=True):
+    """A rung of the quality ladder, in pixels."""
+
+    name: str
+    width: int
+    height: int
+
+
+class Drawn(Message, frozen=True):
+    """`drawn`: once a second, what the renderer draws: `frames` due and `late` (left out) since it started, the `rungs` it may draw (best
+    first), and the number of the one that it draws, counted among all of its avatar; one more than the last is the idle loop.
+    """
+
+    frames: int
+    late: int
+    rung: int
+    rungs: tuple[RungSize, ...]
+
+
+class Effort(Message, frozen=True):
+    """`effort`: the most that the renderer may do, as the governor decides; with every change and once a second.
+
+    `rung` by name ("loop": the prepared idle loop, "": any), `fps` at most (0: as configured).
+    """
+
+    rung: str = ""
+    fps: float = 0.0
 
 
 # --- the visitor at the page ----------------------------------------------------------------------------------------------

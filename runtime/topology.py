@@ -66,6 +66,7 @@ NODES: tuple[Node, ...] = (
     Node("dialogue", "runtime.nodes.dialogue", cpu_pct=20, pss_mb=90, beat_s=2.0),
     Node("voice", "runtime.nodes.voice", cpu_pct=15, pss_mb=90, beat_s=1.0),
     Node("health", "runtime.nodes.health", cpu_pct=2, pss_mb=50, beat_s=2.0),
+    Node("governor", "runtime.nodes.governor", cpu_pct=1, pss_mb=45, beat_s=2.0),
     Node("uplink", "runtime.nodes.uplink", cpu_pct=1, pss_mb=60, beat_s=2.0, nice=10),
     Node("chromium", "", cpu_pct=45, pss_mb=450, beat_s=1.0, external=True),
 )
@@ -75,12 +76,12 @@ VIDEO_RING = FrameRingSpec(name="video", max_width=1920, max_height=1080, format
 MIC_RING = AudioRingSpec(name="mic", rate=m.MIC_RATE, seconds=30)
 SPEECH_RING = AudioRingSpec(name="speech", rate=m.VOICE_RATE, seconds=120)
 
-_ALL = ("renderer", "stage", "listener", "recogniser", "dialogue", "voice", "health", "uplink")
+_ALL = ("renderer", "stage", "listener", "recogniser", "dialogue", "voice", "health", "governor", "uplink")
 
 LINKS: tuple[Link, ...] = (
     Link("mic", Kind.STREAM, "stage", ("listener", "recogniser"), m.MicTick, hz=50, ring=MIC_RING),
     Link("activity", Kind.STREAM, "listener", ("conductor", "stage", "recogniser", "renderer", "uplink"), m.Activity, hz=10),
-    Link("words", Kind.STREAM, "recogniser", ("conductor", "stage"), m.Transcript, hz=5),
+    Link("words", Kind.STREAM, "recogniser", ("conductor", "stage"), m.Transcript, hz=12),
     Link("floor", Kind.STREAM, "conductor", _ALL, m.Floor, hz=2),
     Link("ask", Kind.COMMAND, "conductor", ("dialogue",), m.Ask, hz=1, deadline_ms=5000, capacity=16),
     Link("reply", Kind.STREAM, "dialogue", ("voice", "conductor", "stage", "recogniser"), m.Reply, hz=3),
@@ -93,6 +94,8 @@ LINKS: tuple[Link, ...] = (
     Link("notice", Kind.COMMAND, ANY, ("stage",), m.Notice, hz=1, deadline_ms=120_000, capacity=32),
     # The payload of `video` is the frame descriptor itself.
     Link("video", Kind.LATEST, "renderer", ("stage",), None, hz=30, ring=VIDEO_RING),
+    Link("drawn", Kind.LATEST, "renderer", ("governor",), m.Drawn, hz=1),
+    Link("effort", Kind.LATEST, "governor", ("renderer",), m.Effort, hz=1),
     Link("nodes", Kind.STREAM, SUPERVISOR, ("conductor", "stage", "health", "uplink"), m.NodeEvent, hz=1),
     Link("marks", Kind.COMMAND, ANY, ("health",), m.Mark, hz=10, deadline_ms=10_000, capacity=1024),
     Link("stats", Kind.COMMAND, ANY, ("health",), m.NodeStats, hz=8, deadline_ms=5000, capacity=64),

@@ -48,7 +48,8 @@ class Hypothesis:
 
     `confidence` is 0 to 1: below 0.5 it is more likely that something else was said than this (a partial one has 0 where the engine does
     not judge those). `ends` is the chance that a sentence is complete after these words, by the words alone; -1: the engine cannot tell.
-    `alternatives` are other texts that fit nearly as well, best first.
+    `alternatives` are other texts that fit nearly as well, best first. `worded` is the chance, by the sound alone and early, that somebody
+    here says words, no hum, cough, noise or voice from afar; -1: the engine cannot tell.
     """
 
     text: str = ""
@@ -57,6 +58,7 @@ class Hypothesis:
     stable: int = 0
     ends: float = -1.0
     alternatives: tuple[str, ...] = ()
+    worded: float = -1.0
 
 
 class Recogniser(Protocol):

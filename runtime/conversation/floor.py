@@ -118,7 +118,9 @@ def _transcript(rules: FloorRules, state: FloorState, event: Transcript, now_ns:
     said = state.utterance
     if said is None or event.onset != said.onset:
         return state, ()
-    said = replace(said, text=event.text, final=event.final and not said.voiced, confidence=event.confidence, ends=event.ends)
+    said = replace(
+        said, text=event.text, final=event.final and not said.voiced, confidence=event.confidence, ends=event.ends, worded=event.worded
+    )
     state = replace(state, utterance=said)
     if state.barge:
         return _overlap(rules, state, now_ns)
@@ -150,7 +152,7 @@ def _overlap(rules: FloorRules, state: FloorState, now_ns: int) -> Step:
     softer_db = state.voice_db - said.level_db if state.voice_db > QUIET_DB else 0.0
     verdict = judge_overlap(
         rules.overlap, said.text, said.speech_ms, spoken=spoken, question_open=bool(state.expects), ended=ended,
-        confidence=said.confidence, softer_db=softer_db, fallen_db=said.fallen_db,
+        confidence=said.confidence, worded=said.worded, softer_db=softer_db, fallen_db=said.fallen_db,
     )  # fmt: skip
     if verdict is Overlap.INTERRUPTION:
         return _interrupt(rules, state, now_ns, "interrupted")

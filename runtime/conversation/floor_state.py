@@ -55,6 +55,7 @@ class Utterance:
     fallen_db: float = 0.0  # how much the newest 100 ms are under that
     complete: float = -1.0
     ends: float = -1.0  # chance that a sentence is complete after `text`, by the words; -1: not known
+    worded: float = -1.0  # chance that somebody here says words, by the sound; -1: not known
     silent_ns: int = 0  # when the voice went quiet
     longest_pause_ms: float = 0.0
     carried: str = ""  # words of a turn that was granted too early

@@ -47,6 +47,11 @@ class OverlapRules:
     distant_db: float = 8.5  # a voice so much softer than the visitor's was is another's, or the avatar's own …
     distant_words_db: float = 12.5  # … unless two words of it are …
     clear: float = 0.85  # … as confident as this
+    worded: float = 0.85  # chance by the sound alone that words are said: from here on they need not be understood …
+    worded_ms: float = 280.0  # … after so much of it …
+    unworded: float = 0.7  # … and under this no words are believed …
+    hum: float = 0.5  # … and nothing else that lasts
+    near: float = 0.98  # words so sure are the visitor's own even if they are softer
     grunts: frozenset[str] = field(default=GRUNTS)
 
 
@@ -65,14 +70,15 @@ def tokens(text: str) -> tuple[str, ...]:
 
 def judge_overlap(
     rules: OverlapRules, text: str, voiced_ms: float, *, spoken: Iterable[str], question_open: bool, ended: bool,
-    confidence: float = 0.0, softer_db: float = 0.0, fallen_db: float = 0.0,
+    confidence: float = 0.0, worded: float = -1.0, softer_db: float = 0.0, fallen_db: float = 0.0,
 ) -> Overlap:  # fmt: skip
     """Judge speech of `voiced_ms` understood as `text` while the avatar says `spoken` (its words so far and the next few).
 
-    `question_open`: the avatar is asking something, so "yes" answers it. `ended`: the speech is over and `text` is final.
+    `worded`: the chance by the sound alone that somebody here says words (-1: not known). `question_open`: the avatar is asking something,
+    so "yes" answers it. `ended`: the speech is over and `text` is final.
     `softer_db`: how much softer it is than what this visitor said before (0: not known); `fallen_db`: how much it is under its own peak.
     """
-    words = tokens(text)
+    words = heard = tokens(text)
     allowed = rules.grunts if question_open else rules.grunts | rules.backchannels
     if 0.0 < confidence < (rules.hopeless if allowed.issuperset(words) else rules.doubtful):
         words = ()
@@ -82,15 +88,22 @@ def judge_overlap(
     content = [word for word in words if word not in allowed] if any(word not in allowed for word in foreign) else []
     lasting = voiced_ms if fallen_db < rules.fading_db else 0.0
     stop = any(word in rules.stop_words for word in foreign) and voiced_ms >= rules.stop_ms
-    clear = len(content) >= 2 and confidence >= rules.clear
+    known = worded >= 0.0
+    clear = (len(content) >= 2 and confidence >= rules.clear) or worded >= rules.near
     if softer_db > (rules.distant_words_db if clear else rules.distant_db):  # from afar even a sure "enough" is a guess
         return Overlap.DISTANT
+    if known and worded < rules.unworded and not ended:
+        content = []
     if stop or (content and (_believable(rules, content, voiced_ms, lasting, confidence) or (ended and question_open))):
         return Overlap.INTERRUPTION
     if words and not foreign and (len(words) > 1 or len(words[0]) >= rules.long_word):
         return Overlap.ECHO
+    own = heard and allowed.issuperset(heard)
+    if not own and not ended and worded >= rules.worded and voiced_ms >= rules.worded_ms:
+        return Overlap.INTERRUPTION
     # Where there are too few words for the time, something else was said.
-    if not content and not ended and lasting >= max(rules.sustained_ms, rules.longest_word_ms * len(words)):
+    hum = known and worded < rules.hum
+    if not content and not ended and not hum and lasting >= max(rules.sustained_ms, rules.longest_word_ms * sum(word in allowed for word in words)):
         return Overlap.INTERRUPTION
     return Overlap.BACKCHANNEL if ended or (words and not content) else Overlap.UNSURE
 

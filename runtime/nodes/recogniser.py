@@ -14,10 +14,11 @@ __all__ = ["PRE_ROLL", "Ear", "main"]
 
 PRE_ROLL = 3 * MIC_RATE // 10
 """Samples before the onset that are decoded too: soft first sounds, and some silence for the decoder to begin in."""
-_PIECE = 6 * MIC_RATE // 100  # so much is decoded at a time …
-_PIECES = 5  # … and so many pieces before messages are looked at again
+_PIECE = 4 * MIC_RATE // 100  # so much is decoded at a time …
+_PIECES = 8  # … and so many pieces before messages are looked at again
 _AFTER = 8 * MIC_RATE // 100  # of the silence, so that the last sound is whole
-_EVERY_NS = 100_000_000  # between two partial transcripts
+_EVERY_NS = 50_000_000  # between two partial transcripts
+_CHANGED = 0.05  # of the chance that words are said: so much is news
 _LONGEST = 20 * MIC_RATE  # nobody orders for so long: it is a radio
 _SPARE = MIC_RATE  # distance to the ring's oldest sample, which goes while it is read
 
@@ -37,6 +38,7 @@ class Ear:
         self._end = -1  # where a silence ends the utterance; -1 while it runs
         self._running = False
         self._said = ""
+        self._worded = -1.0
         self._published_ns = 0
         self.gaps = 0
 
@@ -78,6 +80,7 @@ class Ear:
         self._start = self._at = max(0, onset - PRE_ROLL, oldest + _SPARE if oldest else 0)
         self._end = -1
         self._said = ""
+        self._worded = -1.0
         self._running = True
         self._engine.begin()
 
@@ -131,7 +134,7 @@ class Ear:
         if now - self._published_ns < _EVERY_NS:
             return
         found = self._engine.partial()
-        if found.text != self._said:
+        if found.text != self._said or abs(found.worded - self._worded) > _CHANGED:
             self._publish(found, now, final=False)
 
     def _finish(self) -> None:
@@ -142,7 +145,7 @@ class Ear:
         self._ctx.mark("transcript", self._turn, now)
 
     def _publish(self, found: Hypothesis, now_ns: int, *, final: bool) -> None:
-        self._said, self._published_ns = found.text, now_ns
+        self._said, self._worded, self._published_ns = found.text, found.worded, now_ns
         words = tuple(
             Word(word.text, self._start + word.start, self._start + word.end, word.confidence) if word.start >= 0 else Word(word.text)
             for word in found.words
@@ -161,6 +164,7 @@ class Ear:
                 words,
                 found.ends,
                 found.alternatives,
+                found.worded,
             ),
         )
 

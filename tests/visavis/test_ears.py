@@ -75,7 +75,7 @@ def test_packed_weights_are_heard_with(work: Path, tmp_path: Path) -> None:
     """`pack` tells the size of a file that the ears take."""
     out = tmp_path / "new" / "ears.onnx"
     assert ears.pack(work, out) == out.stat().st_size < 4_000_000
-    found = Phones(locate("smart-turn"), out)(say(SAID[1])[: 100 * 320])
+    found, _ = Phones(locate("smart-turn"), out)(say(SAID[1])[: 100 * 320])
     assert np.isfinite(found).all()
 
 

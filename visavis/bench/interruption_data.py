@@ -24,7 +24,10 @@ from visavis.bench.turn_data import load, spans
 from visavis.rehearse import measure, voices
 from visavis.rehearse.room import RATE as ROOM_RATE
 
-__all__ = ["RATE", "RESIDUE_DB", "ROOM_DB", "Event", "events", "microphone"]
+__all__ = [
+    "LISTENING", "RATE", "RESIDUE_DB", "ROOM_DB", "Event", "beginning", "event", "events", "faded", "listening", "load_sound", "loud_piece",
+    "microphone", "residue", "reverberated", "say",
+]  # fmt: skip
 
 RATE = 16_000
 LEAD_S, TAIL_S = 1.2, 2.0
@@ -41,7 +44,7 @@ SPOKEN = (
 )
 """What the avatar is saying; for an echo, what is heard of it."""
 _AVATAR = ("en-us+m3", "en-us+f3")
-_LISTENING = frozenset("yes yeah okay right oh ah sure good".split())
+LISTENING = frozenset("yes yeah okay right oh ah sure good".split())
 _PIECE = RATE // 100
 Sound = NDArray[np.float32]
 T = TypeVar("T")
@@ -59,11 +62,12 @@ class Event(msgspec.Struct, frozen=True):
     level_db: float  # of its loudest second
     visitor_db: float  # of the loudest second of what the visitor had said before
     spoken: str = SPOKEN[0]
+    source: str = ""  # the recording, where several events are cut out of one
 
     @property
     def tuned(self) -> bool:
-        """Whether rules may be chosen by looking at this event: by a hash of its name, so it never changes."""
-        return zlib.crc32(self.name.encode()) % 2 == 0
+        """Whether rules may be chosen by looking at this event: by a hash of its name (or its recording's), so it never changes."""
+        return zlib.crc32((self.source or self.name).encode()) % 2 == 0
 
 
 def events(data: Path, seed: int = 1, limit: int | None = None) -> list[Event]:
@@ -71,29 +75,29 @@ def events(data: Path, seed: int = 1, limit: int | None = None) -> list[Event]:
     found = []
     for make in (_words, _stops, _listening, _made, _spoken_hums, _noises, _far, _echo):
         of_kind: dict[str, int] = {}
-        for event in make(data, random.Random(f"{seed}/{make.__name__}")):
-            of_kind[event.kind] = of_kind.get(event.kind, 0) + 1
-            if limit is None or of_kind[event.kind] <= limit:
-                found.append(event)
+        for one in make(data, random.Random(f"{seed}/{make.__name__}")):
+            of_kind[one.kind] = of_kind.get(one.kind, 0) + 1
+            if limit is None or of_kind[one.kind] <= limit:
+                found.append(one)
     return found
 
 
-def microphone(event: Event, residue: Sound, seed: int = 1) -> tuple[NDArray[np.int16], int]:
+def microphone(over: Event, residue: Sound, seed: int = 1) -> tuple[NDArray[np.int16], int]:
     """What the kiosk's microphone delivers, 16 kHz, and the sample of the event's onset in it."""
-    rng = np.random.default_rng([seed, zlib.crc32(event.name.encode())])
+    rng = np.random.default_rng([seed, zlib.crc32(over.name.encode())])
     lead = round(LEAD_S * RATE)
-    length = lead + len(event.sound) + round(TAIL_S * RATE)
+    length = lead + len(over.sound) + round(TAIL_S * RATE)
     begin = int(rng.integers(0, len(residue)))
     sound = np.take(residue, np.arange(begin, begin + length), mode="wrap").astype(np.float64)
     sound += rng.normal(0.0, 10 ** (ROOM_DB / 20), length)
-    sound[lead : lead + len(event.sound)] += event.sound
-    return np.clip(np.rint(sound * 32767.0), -32768, 32767).astype(np.int16), lead + event.onset
+    sound[lead : lead + len(over.sound)] += over.sound
+    return np.clip(np.rint(sound * 32767.0), -32768, 32767).astype(np.int16), lead + over.onset
 
 
 def residue(data: Path) -> Sound:
     """What a real canceller left of a voice that nobody spoke over, at RESIDUE_DB."""
     (path,) = (data / "echo" / "dtln-aec").glob("*farend_singletalk_processed.flac")
-    return _at_level(_load(path), RESIDUE_DB)
+    return _at_level(load_sound(path), RESIDUE_DB)
 
 
 # --- interruptions
@@ -110,37 +114,44 @@ def _words(data: Path, rng: random.Random) -> Iterator[Event]:
     }
     for kind, paths in sources.items():
         for path in _drawn(paths, 20, rng):
-            sound = _load(path)
-            begin = _speech(sound)[0]
-            cut = sound[max(0, begin - RATE // 20) :][: round(rng.uniform(1.2, 2.2) * RATE)]
-            yield _event(kind, path.stem, cut, rng.uniform(-26, -18), real=True, spoken=rng.choice(SPOKEN))
+            yield event(kind, path.stem, beginning(load_sound(path), rng), rng.uniform(-26, -18), real=True, spoken=rng.choice(SPOKEN))
+
+
+def beginning(sound: Sound, rng: random.Random) -> Sound:
+    """The first one to two seconds of what is said in `sound`."""
+    begin = _speech(sound)[0]
+    return sound[max(0, begin - RATE // 20) :][: round(rng.uniform(1.2, 2.2) * RATE)]
 
 
 def _stops(_data: Path, rng: random.Random) -> Iterator[Event]:
     for text in ("stop", "wait", "no no", "excuse me", "hold on"):
         for voice in ("slt", "rms", "awb", "kal16"):
-            yield _synthetic("stop words", f"{text} {voice}", _say(text, voice), rng, real=True, low=-26, high=-18)
+            yield _synthetic("stop words", f"{text} {voice}", say(text, voice), rng, real=True, low=-26, high=-18)
 
 
 # --- what is none
 
 
 def _listening(data: Path, rng: random.Random) -> Iterator[Event]:
-    """Recorded words that ask for nothing: first or last of a sentence, where a pause of 60 ms sets them apart."""
+    for name, cut in _drawn(listening(data), 30, rng):
+        yield event("backchannel words", name, cut, rng.uniform(-30, -20), real=False)
+
+
+def listening(data: Path) -> list[tuple[str, Sound]]:
+    """Recorded words that ask for nothing: first or last of a sentence, where a pause of 60 ms sets them apart; with their names."""
     found = []
     for corpus in ("speechocean", "kathleen-full"):
         for path, words in _sentences(data, corpus):
             for first in (True, False):
                 word = words[0 if first else -1]
-                if word in _LISTENING and (cut := _apart(path, first=first)) is not None:
-                    found.append((word, path.stem, cut))
-    for word, stem, cut in _drawn(found, 30, rng):
-        yield _event("backchannel words", f"{word} {stem}", cut, rng.uniform(-30, -20), real=False)
+                if word in LISTENING and (cut := _apart(path, first=first)) is not None:
+                    found.append((f"{word} {path.stem}", cut))
+    return found
 
 
 def _apart(path: Path, *, first: bool) -> Sound | None:
     """The first or last sound of a recording, if it is as long as such a word is (240 to 560 ms) and a pause parts it from the rest."""
-    sound = _load(path)
+    sound = load_sound(path)
     level = measure.levels_db(sound, RATE)
     if not first:
         level = level[::-1]
@@ -151,7 +162,7 @@ def _apart(path: Path, *, first: bool) -> Sound | None:
         return None
     begin, until = max(0, loud[0] - 2) * _PIECE, (end + 2) * _PIECE
     cut: Sound = sound[begin:until] if first else sound[len(sound) - until : len(sound) - begin]
-    return _faded(cut)
+    return faded(cut)
 
 
 def _made(_data: Path, rng: random.Random) -> Iterator[Event]:
@@ -164,7 +175,7 @@ def _made(_data: Path, rng: random.Random) -> Iterator[Event]:
 def _spoken_hums(_data: Path, rng: random.Random) -> Iterator[Event]:
     for text in ("uh huh", "aha", "oh", "yeah", "okay", "right"):
         for voice in ("slt", "rms", "awb"):  # espeak-ng is not the same twice
-            yield _synthetic("backchannel voices", f"{text} {voice}", _say(text, voice), rng)
+            yield _synthetic("backchannel voices", f"{text} {voice}", say(text, voice), rng)
 
 
 def _noises(data: Path, rng: random.Random) -> Iterator[Event]:
@@ -176,40 +187,52 @@ def _noises(data: Path, rng: random.Random) -> Iterator[Event]:
     for kind, (paths, count) in sources.items():
         for number in range(count):
             path = paths[number % len(paths)]
-            sound, length = _load(path), round(rng.uniform(0.4, 1.4) * RATE)
-            places = [rng.randrange(0, len(sound) - length) for _ in range(8)]
             # Every second one the loudest of eight places: mostly a recording of a tap or a street is even.
-            begin = max(places, key=lambda at: float(np.abs(sound[at : at + length]).max())) if number % 2 else places[0]
-            yield _event(kind, f"{path.stem} {begin}", _faded(sound[begin : begin + length]), rng.uniform(-32, -22), real=False)
+            begin, piece = loud_piece(load_sound(path), rng, loudest=number % 2 == 1)
+            yield event(kind, f"{path.stem} {begin}", piece, rng.uniform(-32, -22), real=False, source=path.stem)
+
+
+def loud_piece(sound: Sound, rng: random.Random, *, loudest: bool = True) -> tuple[int, Sound]:
+    """Where half a second to one and a half begin, the loudest of eight places in `sound` or any, and that piece."""
+    length = round(rng.uniform(0.4, 1.4) * RATE)
+    places = [rng.randrange(0, len(sound) - length) for _ in range(8)]
+    begin = max(places, key=lambda at: float(np.abs(sound[at : at + length]).max())) if loudest else places[0]
+    return begin, faded(sound[begin : begin + length])
 
 
 def _far(data: Path, rng: random.Random) -> Iterator[Event]:
     """Other people, some metres away: reverberated and 14 to 22 dB softer than a visitor."""
-    rooms = [_load(path) for path in sorted((data / "noise" / "rirs").glob("rir*.*"))]
+    rooms = [load_sound(path) for path in sorted((data / "noise" / "rirs").glob("rir*.*"))]
     azure = [data / "speech" / "azure-samples" / f"{name}.flac" for name in ("aboutSpeechSdk", "speechService", "katiesteve")]
     paths = _drawn([path for path, words in _sentences(data, "speechocean", unseen=True) if len(words) >= 5], 12, rng)
     for number, path in enumerate([*paths, *azure, *azure]):
-        sound = _load(path)
+        sound = load_sound(path)
         begin = rng.randrange(0, max(1, len(sound) - 2 * RATE))
         room = rooms[number % len(rooms)]
-        size = 1 << (2 * RATE + len(room)).bit_length()
-        piece = sound[begin : begin + 2 * RATE]
-        wet = np.fft.irfft(np.fft.rfft(piece, size) * np.fft.rfft(room, size), size)[: len(piece) + RATE // 4]
-        yield _event("far voices", f"{path.stem} {begin}", _faded(wet.astype(np.float32)), rng.uniform(-42, -34), real=False)
+        yield event(
+            "far voices", f"{path.stem} {begin}", reverberated(sound[begin : begin + 2 * RATE], room), rng.uniform(-42, -34), real=False
+        )
+
+
+def reverberated(piece: Sound, room: Sound) -> Sound:
+    """`piece`, at most 2 s, in a room of that impulse response."""
+    size = 1 << (2 * RATE + len(room)).bit_length()
+    wet = np.fft.irfft(np.fft.rfft(piece, size) * np.fft.rfft(room, size), size)[: len(piece) + RATE // 4]
+    return faded(wet.astype(np.float32))
 
 
 def _echo(data: Path, rng: random.Random) -> Iterator[Event]:
     """The avatar's own voice where the canceller fails: recorded loudspeaker in a recorded room, and our voice with its words known."""
     (path,) = (data / "echo" / "dtln-aec").glob("*farend_singletalk_mic.flac")
-    sound = _load(path)
+    sound = load_sound(path)
     for number in range(10):
         begin = rng.randrange(0, len(sound) - 2 * RATE)
-        yield _event("echo", f"{path.stem} {begin}", _faded(sound[begin : begin + 2 * RATE]), -46.0 + number, real=False)
+        yield event("echo", f"{path.stem} {begin}", faded(sound[begin : begin + 2 * RATE]), -46.0 + number, real=False)
     for number in range(8):
         text = SPOKEN[number % len(SPOKEN)]
-        said = _say(text, _AVATAR[number % 2])
+        said = say(text, _AVATAR[number % 2])
         begin = rng.randrange(0, len(said) - 2 * RATE)
-        cut = _faded(said[begin : begin + 2 * RATE])
+        cut = faded(said[begin : begin + 2 * RATE])
         yield _synthetic("echo of our voice", f"echo {number}", cut, rng, low=-46, high=-37, spoken=text)
 
 
@@ -225,26 +248,31 @@ def _sentences(data: Path, corpus: str, *, unseen: bool = False) -> Iterator[tup
             yield data / "speech" / corpus / row["file"], re.findall(r"[a-z']+", row["text"].lower())
 
 
-def _event(kind: str, name: str, sound: Sound, level_db: float, *, real: bool, recorded: bool = True, spoken: str = SPOKEN[0]) -> Event:
+def event(
+    kind: str, name: str, sound: Sound, level_db: float, *, real: bool, recorded: bool = True, spoken: str = SPOKEN[0], source: str = ""
+) -> Event:
+    """`sound` at a level, with its onset found, and how loud its visitor was before."""
     sound = _at_level(sound, level_db)
     onset = _speech(sound)[0] if real else measure.speech_bounds(sound, RATE)[0]
     # People speak a little louder or softer than the last time; who coughs, or stands farther away, is not measured by that.
     visitor = random.Random(name)
     visitor_db = level_db + visitor.gauss(0.0, _OWN_DB) if real else visitor.gauss(VISITOR_DB, _OTHERS_DB)
-    return Event(kind, name, real, recorded, sound, onset, round(level_db, 1), round(visitor_db, 1), spoken)
+    return Event(kind, name, real, recorded, sound, onset, round(level_db, 1), round(visitor_db, 1), spoken, source)
 
 
 def _synthetic(kind: str, name: str, sound: Sound, rng: random.Random, *, real: bool = False, low: float = -28, high: float = -20,
                spoken: str = SPOKEN[0]) -> Event:  # fmt: skip
-    return _event(f"{kind} (synthetic)", name, sound, rng.uniform(low, high), real=real, recorded=False, spoken=spoken)
+    return event(f"{kind} (synthetic)", name, sound, rng.uniform(low, high), real=real, recorded=False, spoken=spoken)
 
 
-def _say(text: str, voice: str) -> Sound:
+def say(text: str, voice: str) -> Sound:
+    """`text` spoken by a voice of visavis.rehearse.voices. Raises its errors."""
     sound, rate = voices.speak(text, voice)
     return np.asarray(soxr.resample(sound, rate, RATE), np.float32)
 
 
-def _load(path: Path) -> Sound:
+def load_sound(path: Path) -> Sound:
+    """A recording, -1 to 1, at RATE."""
     sound: Sound = load(path).astype(np.float32) / np.float32(32768)
     return sound
 
@@ -264,7 +292,8 @@ def _at_level(sound: Sound, level_db: float) -> Sound:
     return np.asarray(sound * np.float32(gain), np.float32)
 
 
-def _faded(sound: Sound) -> Sound:
+def faded(sound: Sound) -> Sound:
+    """With 5 ms of fade at each end."""
     edge = RATE // 200
     ramp = np.linspace(0, 1, edge, dtype=np.float32)
     sound = sound.copy()

@@ -42,11 +42,13 @@ PEAK_DB = 3.5
 """Loudest 100 ms of a recorded sentence over its loudest second: the median of this benchmark's words."""
 TICK = 320  # samples between two of the stage's MicTicks
 PRE_ROLL = 3 * MIC_RATE // 10  # this and the following as in runtime.nodes.recogniser
-PIECE = 6 * MIC_RATE // 100
-PIECES = 5
+PIECE = 4 * MIC_RATE // 100
+PIECES = 8
 AFTER = 8 * MIC_RATE // 100
-EVERY_MS = 100.0
-LOOK = 16 * MIC_RATE // 100  # new sound that is worth a look to the ears, as in engines.recognition.ears
+EVERY_MS = 50.0
+CHANGED = 0.05
+LOOK = 16 * MIC_RATE // 100  # new sound that is worth a look to the ears, as in engines.recognition.ears …
+EARLY_LOOK, EARLY = LOOK // 2, MIC_RATE  # … and in the utterance's first second
 _MS = MIC_RATE / 1000
 _NS = 1_000_000
 Pcm = NDArray[np.int16]
@@ -110,13 +112,14 @@ class _Ear:
         self._running = False
         self._said = ""
         self._free_ms = self._published_ms = 0.0
-        self._unseen = 0  # samples fed since the last look
+        self._unseen = self._fed = 0  # samples since the last look, and in all
+        self._worded = -1.0
 
     def handle(self, event: Activity) -> None:
         going_on = self._running and self._end < 0 and event.onset == self._onset
         if event.kind is ActivityKind.ONSET or (event.kind is ActivityKind.RESUMED and not going_on):
             self._onset, self._end, self._at = event.onset, -1, max(0, event.onset - PRE_ROLL)
-            self._said, self._running, self._unseen = "", True, 0
+            self._said, self._running, self._unseen, self._fed, self._worded = "", True, 0, 0, -1.0
             self._engine.begin()
         elif event.kind is ActivityKind.SILENCE and self._running and event.onset == self._onset:
             self._end = max(self._at, event.index + AFTER)
@@ -135,6 +138,7 @@ class _Ear:
                 self._engine.feed(sound[self._at : self._at + count])
             self._at += count
             self._unseen += count
+            self._fed += count
             self._free_ms += count / _MS * self._costs.decode
             if self._at == self._end:
                 self._running = False
@@ -144,16 +148,17 @@ class _Ear:
         if self._free_ms - self._published_ms < EVERY_MS:
             return
         found = self._engine.partial()
-        if self._unseen >= LOOK:
+        if self._unseen >= (EARLY_LOOK if self._fed <= EARLY else LOOK):
             self._unseen = 0
             self._free_ms += self._costs.look
-        if found.text != self._said:
+        if found.text != self._said or abs(found.worded - self._worded) > CHANGED:
             yield self._publish(found, final=False)
 
     def _publish(self, found: Hypothesis, *, final: bool) -> tuple[float, Transcript]:
-        self._said, self._published_ms = found.text, self._free_ms
+        self._said, self._worded, self._published_ms = found.text, found.worded, self._free_ms
         t_ns = round(self._free_ms * _NS)
-        return self._free_ms, Transcript(1, t_ns, self._onset, self._at, found.text, final, found.stable, found.confidence)
+        heard = Transcript(1, t_ns, self._onset, self._at, found.text, final, found.stable, found.confidence, worded=found.worded)
+        return self._free_ms, heard
 
 
 def hear(sound: Pcm, activity: VoiceActivity, engine: Recogniser, costs: Costs = COSTS) -> list[tuple[float, Heard]]:

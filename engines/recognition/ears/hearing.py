@@ -31,10 +31,12 @@ class Phones:
             raise ModelError(f"{head}: not a phone head for this version ({ends}): make it with 'visavis ears pack'")
         self._encoder = Encoder(turn_model)
 
-    def __call__(self, audio: NDArray[np.int16]) -> NDArray[np.float32]:
-        """(frames, CLASSES) of the last 4 s of `audio`, whose length is a whole number of frames."""
-        (found,) = self._head.run(None, {"layers": self._encoder(audio)[None]})
-        return np.asarray(found[0, -min(FRAMES, len(audio) // FRAME) :], np.float32)
+    def __call__(self, audio: NDArray[np.int16]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Of the last 4 s of `audio`, whose length is a whole number of frames: (frames, CLASSES), and the layers (frames, WIDTH) below."""
+        frames = min(FRAMES, len(audio) // FRAME)
+        layers = self._encoder(audio)
+        (found,) = self._head.run(None, {"layers": layers[None]})
+        return np.asarray(found[0, -frames:], np.float32), layers[-frames:]
 
 
 class PhoneStream:
@@ -49,6 +51,8 @@ class PhoneStream:
         self._done = 0  # frames settled
         self._preview = np.empty((0, CLASSES), np.float32)
         self._heard = 0  # frames in the newest pass
+        self.layers = np.empty((0, WIDTH), np.float32)
+        """What the encoder heard in the newest pass, at most 4 s."""
 
     def feed(self, pcm: NDArray[np.int16]) -> None:
         """More sound."""
@@ -61,7 +65,12 @@ class PhoneStream:
     @property
     def new(self) -> int:
         """Frames that came since the newest pass."""
-        return self._length // FRAME - self._heard
+        return self.frames - self._heard
+
+    @property
+    def frames(self) -> int:
+        """Frames of the utterance so far."""
+        return self._length // FRAME
 
     @property
     def settled(self) -> int:
@@ -73,7 +82,7 @@ class PhoneStream:
 
         Where more than one is needed, each begins a second before the frames that it settles: sound needs what was before it, too.
         """
-        total = self._length // FRAME
+        total = self.frames
         if total > self._heard:
             while total - max(0, self._done - SETTLED) > FRAMES:
                 self._pass(max(0, self._done - SETTLED) + FRAMES)
@@ -90,7 +99,7 @@ class PhoneStream:
         self._sound[: len(kept)], self._first = kept, needed
 
     def _pass(self, end: int) -> None:
-        found = self._phones(self._sound[max(0, end - FRAMES) * FRAME - self._first : end * FRAME - self._first])
+        found, self.layers = self._phones(self._sound[max(0, end - FRAMES) * FRAME - self._first : end * FRAME - self._first])
         begin = end - len(found)
         upto = max(self._done, end - SETTLED)
         if upto > self._done:

@@ -19,12 +19,15 @@ from engines.recognition.ears.hearing import Phones, PhoneStream
 from engines.recognition.ears.ngram import END, NGram, ngram
 from engines.recognition.ears.search import Found, Heard, Search, scores
 from engines.recognition.ears.talk import read
+from engines.recognition.ears.worded import LEAD, Worded
 
 __all__ = ["WEIGHTS", "EarsRecogniser", "Tuning"]
 
 WEIGHTS = Path(__file__).with_name("ears.onnx")
 """The phone head that ships."""
-_EVERY = 8  # new frames that are worth a pass: 160 ms
+_EVERY = 8  # new frames that are worth a pass: 160 ms …
+_EVERY_EARLY = 4  # … and at an utterance's beginning, when the avatar may have to stop
+_EARLY = LEAD + 35  # frames, 700 ms after the onset: later there are words to judge by
 _LOOKS = 2  # passes that must agree before settled words count as stable
 _ALTERNATIVES = 4
 _NOTHING = Found(())
@@ -66,6 +69,7 @@ class EarsRecogniser:
         models. Raises EngineMissing, ModelError.
         """
         self._tuning = tuning or Tuning()
+        self._worded = Worded.load()
         self._phones = Phones(turn_model or locate("smart-turn"), weights or WEIGHTS)
         self._cache = cache or cache_dir() / "graphs"
         self._search: Search | None = None
@@ -74,6 +78,7 @@ class EarsRecogniser:
         self._expected = self._asked = ""
         self._stream: PhoneStream | None = None
         self._found = _NOTHING
+        self._odds: list[float] = []  # of words, at each early look
         self._earlier: list[list[str]] = []
 
     def prepare(self, domain: SpeechDomain) -> None:
@@ -102,6 +107,7 @@ class EarsRecogniser:
             raise EngineError("ears: prepare() was not called")
         self._stream = PhoneStream(self._phones)
         self._found, self._earlier, self._asked = _NOTHING, [], self._expected
+        self._odds = []
 
     def feed(self, pcm: Pcm) -> None:
         """More sound; nothing is computed yet."""
@@ -113,7 +119,7 @@ class EarsRecogniser:
         """The best words so far; a pass only when there is enough new sound for one."""
         if self._stream is None:
             return Hypothesis()
-        if self._stream.new >= _EVERY:
+        if self._stream.new >= (_EVERY_EARLY if self._stream.frames <= _EARLY else _EVERY):
             self._found, _ = self._look(self._stream, ended=False)
             spoken = [heard.word for heard in self._found.words if heard.end <= self._stream.settled]
             self._earlier = [*self._earlier, spoken][-_LOOKS:]
@@ -144,6 +150,8 @@ class EarsRecogniser:
         assert self._search is not None
         tuning = self._tuning
         matrix = scores(stream.look(), tuning.blank_penalty, tuning.other_penalty)
+        if LEAD < stream.frames <= _EARLY:
+            self._odds.append(self._worded.odds(stream.layers))
         found = self._search.best(matrix, self._asked, ended=ended)
         if not ended or not found.words:
             return found, ()
@@ -156,7 +164,16 @@ class EarsRecogniser:
         words = tuple(self._word(heard) for heard in spoken if heard.word != OTHER_WORD)
         text = " ".join(word.text for word in words)
         settled = len(text) if stable is None else min(stable, len(text))
-        return Hypothesis(text, words, self._confidence(), settled, self._ends(spoken), others)
+        return Hypothesis(text, words, self._confidence(), settled, self._ends(spoken), others, self._words_here())
+
+    def _words_here(self) -> float:
+        """P(words are said here) by the early looks, each newer one counting as much as all before it; -1 without any."""
+        if not self._odds:
+            return -1.0
+        total = self._odds[0]
+        for odds in self._odds[1:]:
+            total = (total + odds) / 2
+        return _logistic(total)
 
     def _ends(self, spoken: Sequence[Heard]) -> float:
         """P(a sentence can end after these words) by the pack's sentences; -1 where one of the last two is no word of the pack."""

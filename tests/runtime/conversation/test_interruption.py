@@ -116,3 +116,40 @@ def test_a_voice_far_softer_than_the_visitors_does_not_stop_the_avatar(confidenc
 def test_a_softer_voice_is_the_visitors_if_its_words_are_clear(text, confidence, expected):
     """Who turns away still stops the avatar with a phrase that is beyond doubt; a word or a sound is taken for somebody else's."""
     assert judge(text, 3000, softer_db=10.0, confidence=confidence) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "voiced_ms", "worded", "expected"),
+    [
+        ("", 300, 0.95, Overlap.INTERRUPTION),
+        ("", 200, 0.95, Overlap.UNSURE),
+        ("", 300, 0.8, Overlap.UNSURE),
+        ("tea", 300, 0.95, Overlap.INTERRUPTION),
+        ("okay", 500, 0.95, Overlap.BACKCHANNEL),
+        ("the cappuccino", 500, 0.95, Overlap.ECHO),
+        ("large latte", 500, 0.5, Overlap.BACKCHANNEL),
+        ("large latte", 520, 0.5, Overlap.INTERRUPTION),
+        ("", 900, 0.3, Overlap.UNSURE),
+        ("", 900, 0.5, Overlap.INTERRUPTION),
+        ("bye bye", 900, 0.3, Overlap.BACKCHANNEL),
+        ("stop", 260, 0.1, Overlap.INTERRUPTION),
+    ],
+)
+def test_sound_that_is_surely_words_needs_none_and_a_hum_is_never_one(text, voiced_ms, worded, expected):
+    """Sure of words: stopped before they are understood, unless they are a backchannel or the avatar's own; a hum may last."""
+    assert judge(text, voiced_ms, worded=worded) is expected
+
+
+def test_a_softer_voice_that_surely_says_words_is_the_visitors():
+    """A drop of 10 dB is another person, unless the sound is words without doubt; 13 dB always are."""
+    assert judge("", 400, worded=0.95, softer_db=10.0) is Overlap.DISTANT
+    assert judge("", 400, worded=0.99, softer_db=10.0) is Overlap.INTERRUPTION
+    assert judge("", 400, worded=0.99, softer_db=13.0) is Overlap.DISTANT
+
+
+@given(st.text(max_size=20), st.floats(0, 5000), st.floats(0, 0.49), st.booleans())
+def test_a_hum_without_a_stop_word_never_interrupts_while_it_lasts(text, voiced_ms, worded, question):
+    """Whatever it is taken for."""
+    verdict = judge_overlap(RULES, text, voiced_ms, spoken=SPOKEN, question_open=question, ended=False, worded=worded)
+    if not RULES.stop_words.intersection(tokens(text)):
+        assert verdict is not Overlap.INTERRUPTION

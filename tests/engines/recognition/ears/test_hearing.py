@@ -25,7 +25,7 @@ class Ruler:
     def __init__(self) -> None:
         self.passes = 0
 
-    def __call__(self, audio: NDArray[np.int16]) -> NDArray[np.float32]:
+    def __call__(self, audio: NDArray[np.int16]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         self.passes += 1
         assert 0 < len(audio) <= FRAMES * FRAME
         assert len(audio) % FRAME == 0
@@ -33,7 +33,7 @@ class Ruler:
         found[:, 0] = audio[::FRAME]
         found[:, 1] = np.arange(len(found))[::-1]
         found[:, 2] = np.arange(len(found))
-        return found
+        return found, found[:, :1]
 
 
 def sound(frames: int, rest: int = 0) -> NDArray[np.int16]:
