@@ -17,11 +17,13 @@ from engines.recognition._pronounce import CMUDICT, read_dictionary
 __all__ = ["WORDS", "write_talk"]
 
 WORDS, PAIRS = 10_000, 60_000
+_LOST = 1000  # n-grams that may be missing at the end
 _WORD = re.compile(r"[a-z][a-z']*")
-# pocketsphinx 5.1 crashes while it writes the trigrams of this model: in a process of its own that does no harm, pairs are written by then.
+# pocketsphinx 5.1 crashes while it writes the trigrams of this model: in a process of its own that costs the last pairs, those of "zz…".
+# Config and LogMath must outlive the model, which does not keep them.
 _EXPORT = (
-    "import pocketsphinx as p; "
-    "p.NGramModel(p.Config(), p.LogMath(), p.get_model_path() + '/en-us/en-us.lm.bin').write({out!r}, p.NGramModel.str_to_type('arpa'))"
+    "import pocketsphinx as p; config, log = p.Config(), p.LogMath(); "
+    "p.NGramModel(config, log, p.get_model_path() + '/en-us/en-us.lm.bin').write({out!r}, p.NGramModel.str_to_type('arpa'))"
 )
 
 
@@ -37,7 +39,7 @@ def write_talk(out: Path, words: int = WORDS, pairs: int = PAIRS) -> int:
             raise ModelError("pocketsphinx' language model cannot be read: reinstall pocketsphinx")
         alone = {word: (log, back) for log, (word,), back in _section(arpa, 1)}
         sayable = read_dictionary(CMUDICT, [word for word in alone if _WORD.fullmatch(word)])
-        kept = {*sorted(sayable, key=lambda word: -alone[word][0])[:words], "<s>", "</s>"}
+        kept = {*sorted(sayable, key=lambda word: (-alone[word][0], word))[:words], "<s>", "</s>"}
         found = [
             (10 ** (alone[before][0] + log) * abs(log - alone[before][1] - alone[word][0]), before, word, log)
             for log, (before, word), _ in _section(arpa, 2)
@@ -46,14 +48,14 @@ def write_talk(out: Path, words: int = WORDS, pairs: int = PAIRS) -> int:
     after: dict[str, list[str]] = defaultdict(list)
     for _, before, word, log in sorted(found, reverse=True)[:pairs]:
         after[before].append(f"{word}:{log:.1f}")
-    lines = [f"{word} {alone[word][0]:.2f}" for word in sorted(kept - {"<s>"}, key=lambda word: -alone[word][0])]
+    lines = [f"{word} {alone[word][0]:.2f}" for word in sorted(kept - {"<s>"}, key=lambda word: (-alone[word][0], word))]
     text = "\n".join((*lines, "", *(f"{before} {' '.join(rest)}" for before, rest in sorted(after.items()))))
     out.write_bytes(lzma.compress(text.encode(), preset=9))
     return out.stat().st_size
 
 
 def _section(arpa: Path, order: int) -> Iterator[tuple[float, tuple[str, ...], float]]:
-    """(log10 P, words, log10 back-off weight) of all n-grams of one order. Raises ModelError where the section is not whole."""
+    """(log10 P, words, log10 back-off weight) of all n-grams of one order. Raises ModelError where more than _LOST of them are missing."""
     count = wanted = 0
     inside = False
     with arpa.open(encoding="utf-8", errors="replace") as lines:
@@ -66,7 +68,9 @@ def _section(arpa: Path, order: int) -> Iterator[tuple[float, tuple[str, ...], f
                 inside = line.startswith(f"\\{order}-grams:")
             elif inside and line.strip():
                 log, *rest = line.split()
+                if len(rest) < order:  # cut off
+                    break
                 count += 1
                 yield float(log), tuple(rest[:order]), float(rest[order]) if len(rest) > order else 0.0
-    if not wanted or count < wanted:
+    if not wanted or count < wanted - _LOST:
         raise ModelError(f"pocketsphinx' language model was written with {count} of {wanted} {order}-grams")
