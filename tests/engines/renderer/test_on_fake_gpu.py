@@ -26,6 +26,8 @@ WAYS = {
     "tensorrt-rtx": ("rtx", "tensorrt_rtx", "cuda-bindings"),
     "pycuda": ("11.4.1", "tensorrt", "pycuda"),
 }
+ENOUGH_FOR_10 = ("test_the_picture_is_the_cpus", "test_the_engine_is_compiled_beside_the_face")
+"""TensorRT 10 differs from 11 in how a network is made, and in nothing after that."""
 Results = dict[str, list[tuple[str, str]]]
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
@@ -72,9 +74,13 @@ def results(request: pytest.FixtureRequest, fake_driver: Path, tmp_path_factory:
     }
     report = folder / "report.xml"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", str(HERE / "on_fake_gpu.py")]
+    if version.startswith("10."):
+        command += ["-k", " or ".join(ENOUGH_FOR_10)]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=360, check=False)
     assert report.is_file(), f"the tests did not end: status {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     outcomes: Results = {}
+    if version.startswith("10."):
+        outcomes = {name: [("skipped", "as with TensorRT 11")] for name in TESTS if name not in ENOUGH_FOR_10}
     for case in ET.parse(report).getroot().iter("testcase"):
         bad = next((e for e in case if e.tag in ("failure", "error", "skipped")), None)
         name = str(case.get("name")).partition("[")[0]
