@@ -103,7 +103,8 @@ def judge_overlap(
         return Overlap.INTERRUPTION
     # Where there are too few words for the time, something else was said.
     hum = known and worded < rules.hum
-    if not content and not ended and not hum and lasting >= max(rules.sustained_ms, rules.longest_word_ms * sum(word in allowed for word in words)):
+    longest_ms = rules.longest_word_ms * sum(word in allowed for word in words)
+    if not content and not ended and not hum and lasting >= max(rules.sustained_ms, longest_ms):
         return Overlap.INTERRUPTION
     return Overlap.BACKCHANNEL if ended or (words and not content) else Overlap.UNSURE
 

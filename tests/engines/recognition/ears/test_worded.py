@@ -9,7 +9,7 @@ import pytest
 import soxr
 
 from engines.errors import EngineError, ModelError
-from engines.recognition.ears import EarsRecogniser, worded
+from engines.recognition.ears import EarsRecogniser
 from engines.recognition.ears.encoder import WIDTH
 from engines.recognition.ears.worded import LEAD, NEWEST, SEEN, Worded, seen
 from tests.engines.recognition.speech import DOMAIN, say
