@@ -6,6 +6,7 @@ What flags cannot do (permissions, blocked addresses, no developer tools) is in 
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -25,6 +26,9 @@ log = logging.getLogger("browser")
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
 _LOOK_S = 2.0
+_NOTICE_S = 0.1
+"""A browser that ended is noticed within this: its visitor looks at a dark screen."""
+_LIVES_S = 2.0
 START_LIMIT_S = 30.0
 """A browser that shows no page by then is started again; a cold one takes about a second."""
 LOST_LIMIT_S = 10.0
@@ -144,11 +148,18 @@ class KioskBrowser:
     def _watch(self) -> None:
         """Until the browser should be started anew."""
         absent_s, limit_s = 0.0, START_LIMIT_S
-        while not self._stopping.wait(_LOOK_S):
+        looks = round(_LOOK_S / _NOTICE_S)
+        for count in itertools.count(1):
+            if self._stopping.wait(_NOTICE_S):
+                return
             assert self._process is not None
             if self._process.poll() is not None:
                 log.warning("the browser ended with status %s, starting it again", self._process.returncode)
+                if count * _NOTICE_S < _LIVES_S:  # it cannot even start: not ten times a second
+                    self._stopping.wait(_LIVES_S)
                 return
+            if count % looks:
+                continue
             if self._page_is_there():
                 absent_s, limit_s = 0.0, LOST_LIMIT_S
             else:

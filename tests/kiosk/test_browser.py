@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kiosk import browser as browsers
 from kiosk.browser import BrowserMissing, KioskBrowser, arguments, display, find_chromium
 from tests.support.kiosk import House, eventually
 
@@ -58,6 +59,21 @@ def test_a_missing_browser_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(BrowserMissing, match="does not exist"):
         find_chromium({"VISAVIS_CHROMIUM": str(tmp_path / "none")})
     assert find_chromium({}, lambda name: f"/usr/bin/{name}") == "/usr/bin/chromium"
+
+
+@pytest.mark.system
+def test_the_end_of_a_browser_is_noticed_between_two_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is started again without waiting for the next look at the page."""
+    monkeypatch.setattr(browsers, "_LOOK_S", 3600.0)
+    program = tmp_path / "chromium"
+    program.write_text("#!/bin/sh\nexec sleep 3600\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(browsers, "_LIVES_S", 0.0)
+    with KioskBrowser("http://localhost:1", chromium=str(program)) as browser:
+        first = eventually(lambda: browser.pid, "it runs")
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: browser.pid not in (None, first), "it runs again")
+        assert browser.starts == 2
 
 
 @pytest.mark.system
