@@ -48,11 +48,14 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     seeing_s: float = 30.0
     late: float = 0.1  # share of frames: 3 of 30
     very_late: float = 1 / 6  # fewer than 25 of 30 come in time
+    far_too_late: float = 1 / 3  # two steps at a time
     late_s: float = 2.0
-    frames_settle_s: float = 3.0
+    frames_settle_s: float = 2.0
     memory_mb: float = 400.0
     memory_s: float = 10.0
     fan_s: float = 10.0
+    fan_c: float = 10.0  # of the margin is not counted while the fan stands still
+    fan_room_c: float = 25.0  # with less, all that is not seen is given up at once for it
 
 
 class Queue(msgspec.Struct, frozen=True, gc=False):
@@ -128,14 +131,17 @@ def _heat(ladder: Ladder, rules: Rules, queue: Queue, readings: Readings, signal
     if signal.margin is None:
         return queue
     lane = ladder.heat
-    forecast = signal.forecast(rules.ahead_s)
+    # Without its fan a box gets hotter for half an hour whatever is done now: what is done has to be done early.
+    forecast = signal.forecast(rules.ahead_s) - (rules.fan_c if fan_dead else 0.0)
     if readings.throttled:
         return _down(rules, lane, queue, signal.dt_s, 2, rules.hurry_s)
+    if fan_dead and queue.steps < ladder.unseen and forecast < rules.fan_room_c:
+        return _down(rules, lane, queue, signal.dt_s, ladder.unseen - queue.steps, 0.0)
     if _presses(rules, forecast, signal.slope):
-        useless = fan_dead and queue.steps < len(lane.steps) and lane.steps[queue.steps].name == "fan"
-        return _down(rules, lane, queue, signal.dt_s, 2 if useless else 1, _gap_s(rules, forecast, signal.slope))
+        return _down(rules, lane, queue, signal.dt_s, 1, _gap_s(rules, forecast, signal.slope))
     needed = rules.down_c + rules.up_c + (ladder.rises[queue.steps - 1] if queue.steps else 0.0)
-    calm = forecast > needed and signal.slope > rules.rising and signal.blind_s == 0.0
+    kept = fan_dead and queue.steps <= ladder.unseen and forecast < 2 * rules.fan_room_c
+    calm = forecast > needed and signal.slope > rules.rising and signal.blind_s == 0.0 and not kept
     return _calm(rules, lane, queue, signal.dt_s, calm=calm)
 
 
@@ -178,7 +184,7 @@ def _frames(ladder: Ladder, rules: Rules, queue: Queue, readings: Readings, dt: 
         if not queue.steps and not queue.trouble_s and queue.raised_s == math.inf:
             return queue
         return _calm(rules, ladder.frames, queue, dt, calm=not readings.capped)
-    return _trouble(rules, ladder.frames, queue, dt, rules.late_s, rules.frames_settle_s)
+    return _trouble(rules, ladder.frames, queue, dt, rules.late_s, rules.frames_settle_s, 2 if share >= rules.far_too_late else 1)
 
 
 def _memory(ladder: Ladder, rules: Rules, queue: Queue, readings: Readings, dt: float) -> Queue:
@@ -189,14 +195,14 @@ def _memory(ladder: Ladder, rules: Rules, queue: Queue, readings: Readings, dt: 
         if not queue.steps and not queue.trouble_s and queue.raised_s == math.inf:
             return queue
         return _calm(rules, ladder.memory, queue, dt, calm=free_mb > 2 * rules.memory_mb)
-    return _trouble(rules, ladder.memory, queue, dt, rules.memory_s, rules.memory_s)
+    return _trouble(rules, ladder.memory, queue, dt, rules.memory_s, rules.memory_s, 1)
 
 
-def _trouble(rules: Rules, lane: Lane, queue: Queue, dt: float, after_s: float, gap_s: float) -> Queue:
+def _trouble(rules: Rules, lane: Lane, queue: Queue, dt: float, after_s: float, gap_s: float, by: int) -> Queue:
     trouble_s = queue.trouble_s + dt
     if trouble_s < after_s:
         return Queue(queue.steps, queue.age_s + dt, 0.0, trouble_s, queue.wait_s, queue.raised_s + dt)
-    return _down(rules, lane, queue, dt, 1, gap_s)
+    return _down(rules, lane, queue, dt, by, gap_s)
 
 
 def _down(rules: Rules, lane: Lane, queue: Queue, dt: float, by: int, gap_s: float) -> Queue:

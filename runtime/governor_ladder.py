@@ -97,13 +97,17 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """The steps of a box against heat, late frames and want of memory. `safe`: how many of them a box without a thermometer takes."""
+    """The steps of a box against heat, late frames and want of memory.
+
+    `safe`: how many of them a box without a thermometer takes; `unseen`: how many come before the first that a visitor sees.
+    """
 
     profile: Profile
     heat: Lane
     frames: Lane
     memory: Lane
     safe: int
+    unseen: int
     rises: tuple[float, ...]  # °C that taking back step n brings after an hour, by the profile
 
     def setting(self, levels: Levels, alarm: str = "") -> Setting:
@@ -131,6 +135,7 @@ def build(profile: Profile) -> Ladder:
         _lane(profile.levers, [step for step in steps if step.name in _EASES_FRAMES and not _is_loop(profile.levers, step)]),
         _lane(profile.levers, [step for step in steps if step.name in _EASES_MEMORY]),
         safe,
+        next((i for i, step in enumerate(steps) if step.visible), len(steps)),
         tuple(step.watts * profile.c_per_w for step in steps),
     )
 
