@@ -108,6 +108,7 @@ class KioskBrowser:
         self._process: subprocess.Popen[bytes] | None = None
         self._profile: Path | None = None
         self._thread = threading.Thread(target=self._run, name="browser", daemon=True)
+        self._brief = 0  # lives in a row that ended at once
         self.starts = 0
 
     @property
@@ -155,7 +156,8 @@ class KioskBrowser:
             assert self._process is not None
             if self._process.poll() is not None:
                 log.warning("the browser ended with status %s, starting it again", self._process.returncode)
-                if count * _NOTICE_S < _LIVES_S:  # it cannot even start: not ten times a second
+                self._brief = self._brief + 1 if count * _NOTICE_S < _LIVES_S else 0
+                if self._brief > 1:  # it cannot even start: not ten times a second
                     self._stopping.wait(_LIVES_S)
                 return
             if count % looks:

@@ -68,7 +68,6 @@ def test_the_end_of_a_browser_is_noticed_between_two_looks(tmp_path: Path, monke
     program = tmp_path / "chromium"
     program.write_text("#!/bin/sh\nexec sleep 3600\n")
     program.chmod(0o755)
-    monkeypatch.setattr(browsers, "_LIVES_S", 0.0)
     with KioskBrowser("http://localhost:1", chromium=str(program)) as browser:
         first = eventually(lambda: browser.pid, "it runs")
         os.kill(first, signal.SIGKILL)
