@@ -38,7 +38,7 @@ $(VENV)/.test: pyproject.toml tests/kiosk/package-lock.json scripts/system.sh | 
 	@echo "Installing what the tests need …"
 	@$(SUDO) scripts/system.sh
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary --editable ".[vosk,piper,rehearse,bench]" --group test
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary --editable ".[vosk,piper,rehearse,bench,rtx]" --group test
 	@cd tests/kiosk && npm ci --silent --no-audit --no-fund
 	@touch $@
 
