@@ -146,7 +146,7 @@ class Executors:
     async def _take(self, step: Step) -> Done:
         assert self._step is not None
         await asyncio.get_running_loop().run_in_executor(None, self._step, step)
-        return Done(Outcome.DONE, "asked for; it happens now")
+        return Done(Outcome.DONE, "asked for: it comes within seconds, unless the box has restarted too often")
 
 
 def node_pids(supervisor: int, proc: Path = Path("/proc")) -> dict[str, int]:
