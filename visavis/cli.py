@@ -13,6 +13,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from visavis.avatar import app as avatar
+from visavis.endurance import chaos, soak
 from visavis.engines import app as engines
 from visavis.firmware import app as firmware
 from visavis.firmware import screen
@@ -38,6 +39,8 @@ app.command(firmware)
 app.command(fleet)
 app.command(screen)
 app.command(sensors)
+app.command(chaos)
+app.command(soak)
 
 _MISTAKES = {
     "BenchError", "BusError", "ConfigError", "EngineError", "FileNotFoundError", "FirmwareError", "FleetError", "NoRunDir", "PackError",
