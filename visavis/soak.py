@@ -28,7 +28,7 @@ from visavis.rehearse import measure
 
 __all__ = ["LIMITS", "Sample", "judge", "run", "skews_ms"]
 
-LIMITS = {"pss_mb_per_hour": 1.0, "skew_drift_ms": 5.0, "fps_drift": 1.0}
+LIMITS = {"pss_mb_per_hour": 1.0, "skew_drift_ms": 5.0, "fps_lost": 1.0}
 """Above any of these, or with a descriptor or thread more, or with an unanswered question, the verdict is `fails`."""
 WARM_UP = 0.25, 600.0
 """Of the time, and seconds at most: what is measured before is not judged."""
@@ -183,13 +183,14 @@ def judge(samples: Sequence[Sample], *, unanswered: Sequence[str] = (), leftover
     figures = {
         "pss_mb_per_hour": _per_hour(settled, lambda one: sum(one.pss_mb.values())),
         "skew_drift_ms": _change(first, last, lambda one: one.skew_ms),
-        "fps_drift": _change(first, last, lambda one: one.fps),
+        "fps_lost": _change(last, first, lambda one: one.fps),
     }
     constant = {
         kind: {name: _both(first, last, lambda one, kind=kind, name=name: getattr(one, kind).get(name)) for name in names}  # type: ignore[misc]
         for kind in ("descriptors", "threads")
     }
-    failed = [name for name, limit in LIMITS.items() if figures[name] is None or abs(figures[name] or 0.0) >= limit]
+    worst = {**figures, "skew_drift_ms": None if figures["skew_drift_ms"] is None else abs(figures["skew_drift_ms"])}
+    failed = [name for name, limit in LIMITS.items() if (found := worst[name]) is None or found >= limit]
     failed += [f"{kind} of {name}" for kind, rows in constant.items() for name, (before, after) in rows.items() if before != after]
     failed += (["unanswered"] if unanswered else []) + (["leftovers"] if leftovers else [])
     return {
