@@ -106,6 +106,10 @@ class Levers:
                 self._save()
         return [fan.drive(duty, self._before.files) for fan in self._fans][0]  # noqa: RUF015 - all are driven
 
+    def power_mode(self) -> str:
+        """The mode that is on. Raises LeverError."""
+        return self._modes.current()
+
     def set_power_mode(self, name: str) -> None:
         """Switch the power mode. Raises LeverError."""
         if not self.modes:

@@ -214,7 +214,7 @@ def test_power_mode_by_name_and_back(box: Path, modes: NvpModel) -> None:
     with Levers(box / "levers.json", box, modes=modes) as levers:
         assert levers.modes == ("MAXN", "15W", "7W")
         levers.set_power_mode("15W")
-        assert modes.current() == "15W"
+        assert modes.current() == levers.power_mode() == "15W"
         with pytest.raises(LeverError, match=r"power mode 30W: this board has MAXN, 15W, 7W"):
             levers.set_power_mode("30W")
     assert modes.current() == "MAXN"
