@@ -20,6 +20,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Environment",
+    "Firmware",
     "Fleet",
     "Language",
     "Log",
@@ -149,6 +150,12 @@ class Fleet(Section, frozen=True, kw_only=True):
         return (host, int(port)) if colon else (self.broker, 8883)
 
 
+class Firmware(Section, frozen=True, kw_only=True):
+    """`[firmware]`: under `root` lie the box's sys and proc; another one only for tests."""
+
+    root: Path = Path("/")
+
+
 class Log(Section, frozen=True, kw_only=True):
     """`[log]`: how much the nodes tell."""
 
@@ -169,6 +176,7 @@ class Config(Section, frozen=True, kw_only=True):
     session: SessionTimes = SessionTimes()
     video: Video = Video()
     fleet: Fleet = Fleet()
+    firmware: Firmware = Firmware()
     log: Log = Log()
 
 
