@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import gc
 import time
-from collections import deque
 from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.animation import CUES, PLACES, Animator, levels_db
 from engines.animation.card import Card
 from engines.errors import EngineError
-from engines.renderer import PackError, Renderer, Rung, open_face
+from engines.renderer import IdleLoop, PackError, Renderer, open_face
 from runtime.bus import FrameWriter, Gap
 from runtime.context import Context
 from runtime.following import NS, Follower
-from runtime.messages import Activity, ActivityKind, Floor, Playhead, Posture, Session, Speech
+from runtime.governor_ladder import LOOP
+from runtime.messages import Activity, ActivityKind, Drawn, Effort, Floor, Playhead, Posture, RungSize, Session, Speech
+from runtime.rungs import Fade, Ladder, Spare
 
-__all__ = ["Face", "Ladder", "main", "run"]
+__all__ = ["Face", "main", "run"]
 
 MAX_LEAD_NS = NS // 5
 """So much further than configured frames may be drawn ahead; the page keeps twelve."""
@@ -34,66 +36,37 @@ _HEARD_NS = NS // 12
 _TIDY_EVERY_NS = 60 * NS
 
 
-class Ladder:
-    """Which rung to draw on: down when frames are late, up again after a long calm. Pure; costs in seconds per frame."""
-
-    WINDOW = 75
-    CALM = 1500
-
-    def __init__(self, rungs: tuple[Rung, ...], period_s: float, fixed: int | None = None) -> None:
-        self._rungs, self._period_s, self._fixed = rungs, period_s, fixed
-        self.rung = fixed or 0
-        self._costs: list[float] = []
-        self._late: deque[bool] = deque(maxlen=self.WINDOW)
-        self._calm = 0
-
-    def start(self, costs: list[float]) -> None:
-        """Choose by what each rung costs on this machine: the best that leaves more than half of the time to the others."""
-        self._costs = costs
-        if self._fixed is None:
-            affordable = [i for i, cost in enumerate(costs) if cost < 0.45 * self._period_s]
-            self.rung = affordable[0] if affordable else len(costs) - 1
-
-    def note(self, cost_s: float, *, late: bool) -> None:
-        """Take account of one frame."""
-        if self._fixed is not None:
-            return
-        self._late.append(late)
-        self._calm = self._calm + 1 if not late and cost_s < 0.3 * self._period_s else 0
-        if sum(self._late) > self.WINDOW // 4 and self.rung < len(self._rungs) - 1:
-            self._step(1)
-        elif self._calm > self.CALM and self.rung > 0 and cost_s * self._growth() < 0.4 * self._period_s:
-            self._step(-1)
-
-    def _growth(self) -> float:
-        """How much dearer the next better rung is: as measured at the start, else by its pixels."""
-        if self._costs:
-            return self._costs[self.rung - 1] / self._costs[self.rung]
-        here, above = self._rungs[self.rung], self._rungs[self.rung - 1]
-        return above.width * above.height / (here.width * here.height)
-
-    def _step(self, by: int) -> None:
-        self.rung += by
-        self._late.clear()
-        self._calm = 0
-
-
 class Face:
     """The node's logic: messages in, a frame out for each tick."""
 
-    def __init__(self, ctx: Context, engine: Renderer, ring: FrameWriter, *, lead_ms: int = 80, ladder: Ladder | None = None) -> None:
+    def __init__(
+        self,
+        ctx: Context,
+        engine: Renderer,
+        ring: FrameWriter,
+        *,
+        lead_ms: int = 80,
+        ladder: Ladder | None = None,
+        spare: Spare | None = None,
+    ) -> None:
         self._ctx, self._engine, self._ring = ctx, engine, ring
         self._animator = Animator(engine.controls, engine.ranges, engine.idle, seed=1)
         self._lead_ns = lead_ms * NS // 1000
         self._follower = Follower(self._animator, self._lead_ns)
         self._slow_ns = 0.0
         self._ladder = ladder or Ladder(engine.rungs, 0.04)
+        self._spare = spare
+        self._effort = _kept(ctx)
+        self._fade = Fade()
+        self._shown: tuple[Renderer, int] = (engine, -1)
+        self._last: NDArray[np.uint8] | None = None  # the newest frame, in the ring
+        self._told_ns = 0
         self._floor: Floor | None = None
         self._voice = ctx.audio_reader("speech")
         self._cues: list[tuple[str, int]] = []  # with the time of what calls for them
         self._nodded_ns = self._raised_ns = 0
         self._first_of = 0
-        self.late = 0
+        self.frames = self.late = 0
 
     def handle(self, message: Any) -> None:
         """Take one message of any link."""
@@ -106,6 +79,10 @@ class Face:
             self._follower.speech(message, now, self._levels(message))
         elif isinstance(message, Activity):
             self._on_activity(message, now)
+        elif isinstance(message, Effort):
+            if (message.rung, message.fps) != (self._effort.rung, self._effort.fps):
+                self._ctx.checkpoint.save(msgspec.msgpack.encode(message))  # the next life begins where this one was told to be
+            self._effort = message
 
     def _on_floor(self, floor: Floor, now: int) -> None:
         before = self._floor
@@ -152,37 +129,69 @@ class Face:
             elif name in PLACES:
                 self._animator.look(PLACES[name], due_ns / NS)
 
-    def tick(self, due_ns: int, *, late: bool = False) -> bool:
-        """Draw and publish the frame of `due_ns`. False if every slot of the ring is held."""
+    def period_ns(self, fps: int) -> int:
+        """From one frame to the next: as configured, or slower if the governor asks for it."""
+        return round(NS / min(fps, self._effort.fps) if self._effort.fps > 0 else NS / fps)
+
+    def tick(self, due_ns: int, *, late: int = 0) -> bool:
+        """Draw and publish the frame of `due_ns`; `late` frames before it were left out. False if every slot of the ring is held."""
         began = self._ctx.clock.monotonic_ns()
-        at_s = due_ns / NS
-        rung = self._ladder.rung
-        size = self._engine.rungs[rung]
+        engine, rung = self._choose()
+        size = engine.rungs[rung]
+        if self._shown != (engine, rung):
+            if self._last is not None:
+                self._fade.begin(self._last, size.width, size.height)
+            self._shown = (engine, rung)
         out = self._ring.begin(size.width, size.height)
         if out is None:
             return False
         moment = self._follower.moment(due_ns)
         self._react(due_ns, moment.gestures)
         controls = self._animator.frame(
-            at_s,
+            due_ns / NS,
             track=moment.track,
             position=moment.position,
             posture=self._floor.posture.value if self._floor else Posture.IDLE.value,
             mood=moment.mood,
         )
-        self._engine.draw(controls, out, rung=rung)
+        engine.draw(controls if engine is self._engine else engine.idle, out, rung=rung)
+        self._fade.blend(out)
         turn = self._floor.turn if self._floor else 0
         if moment.pts >= 0:
             turn = self._follower.turn
         self._ctx.publish("video", self._ring.commit(turn=turn, t_capture_ns=began, pts=moment.pts))
+        self._last = out
         now = self._ctx.clock.monotonic_ns()
         if moment.pts >= 0 and turn > self._first_of:
             self._first_of = turn
             self._ctx.mark("frame_first", turn, now)
-        self.late += late
         self._look_ahead(now - due_ns)
-        self._ladder.note((now - began) / NS, late=late)
+        if engine is self._engine and rung == self._ladder.rung:
+            self._ladder.note((now - began) / NS, late=late > 0, quiet=not self._talking)
+        self._account(now, late)
         return True
+
+    def _choose(self) -> tuple[Renderer, int]:
+        """Who draws, and at which rung: what the machine can do in time, or less if the governor asks for less."""
+        rungs, wanted = self._engine.rungs, self._effort.rung
+        if wanted == LOOP:
+            loop = self._spare.get() if self._spare else None
+            return (loop, len(loop.rungs) - 1) if loop else (self._engine, len(rungs) - 1)
+        asked = next((i for i, rung in enumerate(rungs) if rung.name == wanted), 0)
+        return self._engine, max(asked, self._ladder.rung)
+
+    def _account(self, now: int, late: int) -> None:
+        """Count, and tell the governor once a second."""
+        self.frames += 1 + late
+        self.late += late
+        if now - self._told_ns < NS:
+            return
+        self._told_ns = now
+        engine, rung = self._shown
+        place = rung if engine is self._engine else len(self._engine.rungs)
+        self._ctx.measure("rung", place)
+        rungs = tuple(RungSize(*rung) for rung in self._ladder.open)
+        self._ctx.publish("drawn", Drawn(0, now, self.frames, self.late, place, rungs))
 
     def _look_ahead(self, took_ns: int) -> None:
         """On a machine that draws slowly, draw for later: a frame that comes after its sound shows another mouth than is heard."""
@@ -191,9 +200,21 @@ class Face:
         self._follower.lead_ns = self._lead_ns + round(min(max(0.0, self._slow_ns - spare), MAX_LEAD_NS))
 
     @property
+    def _talking(self) -> bool:
+        return self._floor is not None and self._floor.posture in (Posture.SPEAKING, Posture.THINKING)
+
+    @property
     def idle(self) -> bool:
         """Whether nobody would notice a hiccup."""
         return self._floor is None or self._floor.posture is Posture.IDLE
+
+
+def _kept(ctx: Context) -> Effort:
+    """What the governor asked of the life before, or nothing in particular."""
+    try:
+        return msgspec.msgpack.decode(ctx.checkpoint.load() or b"", type=Effort)
+    except msgspec.DecodeError:
+        return Effort(0, 0)
 
 
 def run(ctx: Context, face: Face, fps: int) -> None:
@@ -202,24 +223,25 @@ def run(ctx: Context, face: Face, fps: int) -> None:
     gc.freeze()
     gc.disable()  # a collection takes longer than a frame may wait
     try:
-        _loop(ctx, face, NS // fps)
+        _loop(ctx, face, fps)
     finally:
         gc.enable()
         gc.unfreeze()
 
 
-def _loop(ctx: Context, face: Face, period: int) -> None:
+def _loop(ctx: Context, face: Face, fps: int) -> None:
     clock = ctx.clock.monotonic_ns
-    tidied = due = clock() + period
+    tidied = due = clock() + NS // fps
     while not ctx.stopping:
         while (left := due - clock()) > 0 and not ctx.stopping:
             for _, message in ctx.receive(left / NS):
                 face.handle(message)
         for _, message in ctx.receive(0):
             face.handle(message)
+        period = face.period_ns(fps)
         behind = max(0, clock() - due) // period
         due += behind * period
-        face.tick(due, late=behind > 0)
+        face.tick(due, late=behind)
         ctx.beat()
         if face.idle and due - tidied > _TIDY_EVERY_NS:
             tidied = due
@@ -282,7 +304,14 @@ def main(ctx: Context) -> None:
         ctx.notice("rung", f"video.rung {video.rung!r}: this avatar has {', '.join(r.name for r in engine.rungs)}; it is chosen by itself")
     ladder = Ladder(engine.rungs, 1 / video.fps, named)
     ladder.start(_costs(engine))
+
+    def open_loop() -> Renderer:
+        loop = IdleLoop(ctx.config.avatar_path)
+        if behind is not None:
+            loop.set_background(behind)
+        return loop
+
     lead_ms = video.audio_lead_ms + max(0, -video.av_offset_ms)  # the page will ask for the frames so much earlier
-    face = Face(ctx, engine, ctx.frame_writer("video"), lead_ms=lead_ms, ladder=ladder)
+    face = Face(ctx, engine, ctx.frame_writer("video"), lead_ms=lead_ms, ladder=ladder, spare=Spare(open_loop))
     ctx.ready()
     run(ctx, face, video.fps)

@@ -29,7 +29,8 @@ from runtime.messages import (
     Session,
     Speech,
 )
-from runtime.nodes.renderer import Face, Ladder, background, main, run
+from runtime.nodes.renderer import Face, background, main, run
+from runtime.rungs import Ladder
 from tests.engines.animation.conftest import IDLE, NAMES, RANGES
 from tests.support.harness import Bench
 
