@@ -146,6 +146,8 @@ METRICS: tuple[Metric, ...] = (
         falling=True,
     ),
     _row("throttled", "Clocks held down", Group.HEAT, Type.BOOL),
+    _row("heat_steps", "Steps the governor has taken against heat", Group.HEAT, Type.INT, high=32, warn=1),
+    _row("heat_alarm", "The governor calls for a technician", Group.HEAT, Type.BOOL),
     _row("power_watts", "Power of the largest rail", Group.HEAT, Type.FLOAT, "watts", deadband=1, high=2000),
     _row("gpu_load", "GPU load", Group.HEAT, Type.FLOAT, "ratio", deadband=0.1, high=1),
     # --- machine
