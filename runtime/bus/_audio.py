@@ -72,15 +72,18 @@ class AudioWriter:
     def __init__(self, spec: AudioRingSpec, fds: RingFds, *, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._spec = spec
         self._ring, self._pcm = _open(spec, fds, write=True)
-        self._words = self._ring.words
+        self._words = words = self._ring.words
         self._clock = clock
-        self._words[_W_EPOCH] += 1
-        self._words[_W_BEAT] = clock()
+        # Kept here and told there: a word that is damaged in the memory is right again with the next sound.
+        self._written, reserved, self._anchors = words[_W_WRITTEN], words[_W_RESERVED], words[_W_ANCHORS]
+        self._reserved = reserved if 0 <= reserved - self._written <= spec.capacity else self._written
+        words[_W_EPOCH] += 1
+        words[_W_BEAT] = clock()
 
     @property
     def position(self) -> int:
         """The index that the next sample gets."""
-        return int(self._words[_W_WRITTEN])
+        return self._written
 
     def write(self, pcm: Pcm, t_ns: int) -> int:
         """Appends mono samples, shape (n,); `t_ns` is the time of the first one (CLOCK_MONOTONIC). Returns its absolute index.
@@ -94,12 +97,12 @@ class AudioWriter:
         capacity, words = self._spec.capacity, self._words
         if len(pcm) > capacity:
             raise ValueError(f"{len(pcm)} samples at once do not fit ring {self._spec.name!r} of {capacity}")
-        start = words[_W_WRITTEN]
+        start = self._written
         if not len(pcm):
-            return int(start)
+            return start
         end = start + len(pcm)
         # A writer that died in the middle of a copy has spoilt what it had reserved: never take that back.
-        words[_W_RESERVED] = max(words[_W_RESERVED], end)
+        self._reserved = words[_W_RESERVED] = max(self._reserved, end)
         fence()  # readers learn that the oldest samples go before they go
         at = start % capacity
         first = min(len(pcm), capacity - at)
@@ -107,14 +110,14 @@ class AudioWriter:
         self._pcm[: len(pcm) - first] = pcm[first:]
         self._anchor(start, t_ns)
         fence()  # samples and anchor before the index that vouches for them
-        words[_W_WRITTEN] = end
+        self._written = words[_W_WRITTEN] = end
         words[_W_BEAT] = self._clock()
-        return int(start)
+        return start
 
     def _anchor(self, index: int, t_ns: int) -> None:
         """Two places in turn, so that readers have a whole one at any time."""
         words = self._words
-        count = words[_W_ANCHORS] + 1
+        self._anchors = count = self._anchors + 1
         place = _W_ANCHOR + 2 * (count & 1)
         words[place] = index
         words[place + 1] = t_ns
@@ -123,7 +126,7 @@ class AudioWriter:
 
     def stats(self) -> RingStats:
         """The writer's counters, in samples."""
-        return _stats(self._spec, self._words, "writer", self._words[_W_WRITTEN], {})
+        return _stats(self._spec, self._words, "writer", self._written, {})
 
     def close(self) -> None:
         """Unmaps the ring."""

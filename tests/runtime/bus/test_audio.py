@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 
 import hypothesis.strategies as st
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 
 from runtime.bus import AudioReader, AudioRingSpec, AudioWriter, BusError, Gap, LinkError, RingFds, create_audio_ring
+from runtime.bus._memory import LINE
 
 pytestmark = pytest.mark.unit
 
@@ -81,6 +83,29 @@ def test_new_life_of_the_writer(fds: RingFds) -> None:
     assert second.write(ramp(CAPACITY, 10), 0) == CAPACITY
     assert reader.oldest == 500
     assert reader.stats().epoch == 2
+
+
+@pytest.mark.parametrize("word", range(LINE + 1, LINE + 4))
+@pytest.mark.parametrize("bit", [0, 10, 50, 62])
+def test_a_flipped_word_is_right_again_with_the_next_sound(fds: RingFds, word: int, bit: int) -> None:
+    """Written, reserved, anchors: whatever bit of them flips, what is written after it is found and has its time."""
+    writer, reader = AudioWriter(SPEC, fds), AudioReader(SPEC, fds)
+    writer.write(ramp(0, 100), 0)
+    with mmap.mmap(fds.control, mmap.PAGESIZE) as page, memoryview(page).cast("Q") as words:
+        words[word] ^= 1 << bit
+    assert writer.write(ramp(100, 100), 100_000_000) == 100
+    assert reader.position == writer.position == 200
+    assert np.array_equal(reader.read(0, 200), ramp(0, 200))
+    assert reader.time_of(150) == 150_000_000
+
+
+def test_a_new_life_does_not_believe_a_reservation_that_cannot_be(fds: RingFds) -> None:
+    """No writer reserves more than the ring: with such a word every sound would count as overwritten for ever."""
+    AudioWriter(SPEC, fds).write(ramp(0, 100), 0)
+    with mmap.mmap(fds.control, mmap.PAGESIZE) as page, memoryview(page).cast("Q") as words:
+        words[LINE + 2] ^= 1 << 50
+    AudioWriter(SPEC, fds).write(ramp(100, 100), 0)
+    assert np.array_equal(AudioReader(SPEC, fds).read(0, 200), ramp(0, 200))
 
 
 def test_time_of_a_sample(fds: RingFds) -> None:
