@@ -49,11 +49,13 @@ def run(
     seed: int = 1,
     faults: Sequence[str] = ALL,
     out: Path | None = None,
+    changes: dict[str, Any] | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Do `kills` SIGKILLs over all nodes in turn, and the other `faults` between them, for at most `minutes`; returns the report.
 
-    `out` keeps the kiosk's log and turn records. Raises ChaosError for an unknown fault, RehearsalError if the kiosk does not come up.
+    `out` keeps the kiosk's log and turn records; `changes` are tables laid over the default kiosk.toml.
+    Raises ChaosError for an unknown fault, RehearsalError if the kiosk does not come up.
     """
     if unknown := [name for name in faults if name not in ALL]:
         raise ChaosError(f"unknown fault {unknown[0]!r}: known are {', '.join(ALL)}")
@@ -65,7 +67,7 @@ def run(
     with ExitStack() as stack:
         folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="visavis-chaos-")))
         folder.mkdir(parents=True, exist_ok=True)
-        house, doable = _set_up(stack, folder, wanted)
+        house, doable = _set_up(stack, folder, wanted, dict(changes or {}))
         say(f"the kiosk runs, {len(wanted)} faults are to come")
         descriptors = _open_files(house.kiosk.pid)
         for name, target in wanted:
@@ -88,9 +90,9 @@ def _impossible(faults: Sequence[str]) -> dict[str, str]:
     return {name: reasons[name] for name in faults if reasons.get(name)}
 
 
-def _set_up(stack: ExitStack, folder: Path, wanted: Sequence[tuple[str, str]]) -> tuple[House, dict[str, Fault]]:
+def _set_up(stack: ExitStack, folder: Path, wanted: Sequence[tuple[str, str]], changes: dict[str, Any]) -> tuple[House, dict[str, Fault]]:
     """The kiosk, with a broker to talk to if that is to break."""
-    doable, changes = dict(FAULTS), {}
+    doable = dict(FAULTS)
     if any(name == "broker" for name, _ in wanted):
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="visavis-broker-")))
         broker = stack.enter_context(Broker(place / "broker"))

@@ -174,9 +174,9 @@ def zombies(pids: Sequence[int]) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}").exists() and _is_zombie(pid)]
 
 
-def what_is_left(pids: Sequence[int], run_dir: Path) -> list[str]:
-    """What a kiosk whose supervisor (the first of `pids`) has ended leaves behind: waits until that is nothing, ten seconds at most."""
-    deadline = time.monotonic() + _END_LIMIT_S
+def what_is_left(pids: Sequence[int], run_dir: Path, limit_s: float = _END_LIMIT_S) -> list[str]:
+    """What a kiosk whose supervisor (the first of `pids`) has ended leaves behind: waits until that is nothing."""
+    deadline = time.monotonic() + limit_s
     while True:
         alive = [pid for pid in pids[1:] if not _is_zombie(pid)]
         left = [f"process {pid} outlived the supervisor" for pid in alive]

@@ -1,0 +1,36 @@
+"""Faults in a real kiosk, each once where that is quick. What was lost is asserted, times are not: test machines are busy."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from visavis.chaos import run
+from visavis.chaos.house import what_is_left
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
+FAST = {"voice": {"rate": 1.6}}
+"""Spoken faster: the tests wait for whole answers."""
+
+
+def test_one_campaign_from_the_start_to_the_death_of_the_supervisor(tmp_path: Path) -> None:
+    """Nothing hangs, nothing is lost, nothing is left, even by SIGKILL of the supervisor at the end; what cannot be done is said."""
+    said: list[str] = []
+    faults = ("kill", "starve", "flood", "microphone", "page", "clock")
+    found = run(kills=1, minutes=5, seed=2, faults=faults, out=tmp_path, changes=FAST, say=said.append)
+    assert [(hit["fault"], hit["hang"], hit["lost"]) for hit in found["hits"] if hit["hang"] or hit["lost"]] == []
+    assert (found["hangs"], found["leftovers"], found["left"]) == (0, 0, [])
+    assert (found["planned"], found["done"]) == (5, 5)
+    assert {"p50", "p95"} <= set(found["resume_s"])
+    assert "p95" in found["frame_gap_ms"]
+    assert all("p95" in found["faults"][name]["recovery_s"] for name in faults[:-1])
+    assert "without privileges" in found["faults"]["clock"]["not_possible"]
+    assert said[-1].startswith("5/5 ")
+
+
+def test_what_a_kiosk_leaves_is_seen(tmp_path: Path) -> None:
+    """A process that lives on and a directory that is there are named."""
+    left = what_is_left([1, os.getpid()], tmp_path, limit_s=0.0)
+    assert left == [f"process {os.getpid()} outlived the supervisor", f"{tmp_path} is still there"]
