@@ -35,13 +35,18 @@ def peek_frame(spec: FrameRingSpec, fds: RingFds) -> tuple[FrameDescriptor, Byte
 def _copy(layout: Layout, ring: Mapping) -> tuple[FrameDescriptor, Bytes] | None:
     words = ring.words
     seq, slot = words[W_LATEST], words[W_SLOT]
+    if slot >= layout.slots:
+        return None  # a damaged word: the next commit rewrites it
     generation = layout.generation(slot)
     fence()
     if seq == 0 or words[generation] != seq:
         return None
     epoch, captured, published, turn, size, pts = ABOUT.unpack_from(words, layout.about(slot))
     width, height = size >> 32, size & 0xFFFFFFFF
-    view = layout.view(ring.bytes, slot, width, height)
+    try:
+        view = layout.view(ring.bytes, slot, width, height)
+    except ValueError:
+        return None  # damaged too: no frame has this size
     pixels = view.copy()
     stride, nbytes = view.strides[0], view.nbytes
     del view

@@ -85,6 +85,8 @@ class FrameReader:
             pass
         words = self._words
         slot = words[W_SLOT]
+        if slot >= self._layout.slots:
+            return []  # a damaged word: the next commit rewrites it
         generation = self._generations[slot]
         seq = words[generation]
         if seq in (self._seen, 0):
@@ -96,13 +98,19 @@ class FrameReader:
         width, height = size >> 32, size & 0xFFFFFFFF
         self._seen = seq
         self._age_ns = self._clock() - published
-        stride, nbytes = self._strides.get(size) or self._measure(size)
+        measured = self._strides.get(size) or self._measure(size)
+        if measured is None:
+            return []  # damaged too: no frame has this size
+        stride, nbytes = measured
         form = self._layout.spec.format
         return [FrameDescriptor(VERSION, epoch, slot, seq, captured, published, turn, width, height, stride, form, nbytes, pts)]
 
-    def _measure(self, size: int) -> tuple[int, int]:
-        """Bytes of a row, and of a frame of this size."""
-        view = self._layout.view(self._ring.bytes, 0, size >> 32, size & 0xFFFFFFFF)
+    def _measure(self, size: int) -> tuple[int, int] | None:
+        """Bytes of a row, and of a frame of this size; None if there is none of it."""
+        try:
+            view = self._layout.view(self._ring.bytes, 0, size >> 32, size & 0xFFFFFFFF)
+        except ValueError:
+            return None
         self._strides[size] = found = view.strides[0], view.nbytes
         return found
 
