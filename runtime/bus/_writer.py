@@ -56,7 +56,8 @@ class FrameWriter:
         self._seq = max(self._words[W_LATEST], *(self._words[word] for word in self._generations))
         self._words[W_LATEST] = self._seq
         self._slot = max(range(self._layout.slots), key=lambda slot: self._words[self._generations[slot]])
-        self._words[W_SLOT] = self._slot
+        if self._words[self._generations[self._slot]] == self._seq:  # else the newest was being drawn over, and an older one is no news
+            self._words[W_SLOT] = self._slot
         self._words[W_EPOCH] += 1
         self._epoch: int = self._words[W_EPOCH]
         self._words[W_BEAT] = clock()

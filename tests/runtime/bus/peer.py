@@ -113,7 +113,7 @@ def draw(args: dict[str, Any]) -> None:
     spec, fds = _frame_ring(args)
     writer = FrameWriter(spec, fds)
     _ready()
-    seq = 0
+    seq = writer.stats().sent  # of the life before
     while True:
         frame = writer.begin(spec.max_width, spec.max_height)
         if frame is not None:
