@@ -11,7 +11,7 @@ from runtime.bus._commands import CommandReceiver, CommandSender
 from runtime.bus._fence import FENCE
 from runtime.bus._frames import NV12, RGB, FrameDescriptor, FrameRingSpec, clear_pins, create_frame_ring, ring_stats
 from runtime.bus._links import LinkKind, Publisher, Subscriber
-from runtime.bus._memory import RingFds
+from runtime.bus._memory import RingFds, mend_ring
 from runtime.bus._peek import peek_frame
 from runtime.bus._reader import FrameReader
 from runtime.bus._sockets import Receiver, attach
@@ -51,6 +51,7 @@ __all__ = [
     "clear_pins",
     "create_audio_ring",
     "create_frame_ring",
+    "mend_ring",
     "peek_frame",
     "ring_stats",
 ]

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from runtime.bus.errors import BusError, mapped
 
-__all__ = ["LINE", "PAGE", "Bytes", "Mapping", "RingFds", "make_ring", "page_align"]
+__all__ = ["LINE", "PAGE", "Bytes", "Mapping", "RingFds", "make_ring", "mend_ring", "page_align"]
 
 PAGE = mmap.PAGESIZE
 LINE = 8
@@ -87,16 +87,22 @@ def make_ring(name: str, spec: msgspec.Struct, data_bytes: int, bells: int = 0) 
         # A second open file description is needed for read-only: a dup would share the access mode.
         opened.append(os.open(f"/proc/self/fd/{opened[0]}", os.O_RDONLY | os.O_CLOEXEC))
         opened.append(_memfd(f"{name}.control", CONTROL_BYTES))
-        with mmap.mmap(opened[2], CONTROL_BYTES) as page, memoryview(page).cast("Q") as words:
-            words[_W_LAYOUT] = layout_hash(spec)
-            words[_W_MAGIC] = _MAGIC
+        found = RingFds(data=opened[0], data_ro=opened[1], control=opened[2])
+        mend_ring(spec, found)
         for _ in range(bells):
             opened.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))  # noqa: PERF401  each must be closed if the next fails
     except OSError as error:
         for fd in opened:
             os.close(fd)
         raise mapped(error, f"making ring {name!r} of {data_bytes >> 20} MiB") from error
-    return RingFds(data=opened[0], data_ro=opened[1], control=opened[2], bells=tuple(opened[3:]))
+    return msgspec.structs.replace(found, bells=tuple(opened[3:]))
+
+
+def mend_ring(spec: msgspec.Struct, fds: RingFds) -> None:
+    """Writes again what the ring is. Supervisor only, when a node has died: with a damaged word there its next life could not open it."""
+    with mmap.mmap(fds.control, CONTROL_BYTES) as page, memoryview(page).cast("Q") as words:
+        words[_W_LAYOUT] = layout_hash(spec)
+        words[_W_MAGIC] = _MAGIC
 
 
 class Mapping:

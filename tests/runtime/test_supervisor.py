@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import select
 import signal
@@ -70,6 +71,19 @@ def test_a_dead_node_comes_back_alone(tmp_path):
         second = kiosk.state("voice", NodeState.READY, restarts=1)
         assert second != first
         assert kiosk.supervisor.pid("dialogue") == other
+
+
+@pytest.mark.system
+def test_a_ring_with_a_damaged_first_line_is_mended(tmp_path):
+    """The running nodes do not notice it, and the next life of one can open its rings."""
+    with Kiosk(tmp_path, row("stage")) as kiosk:
+        first = kiosk.state("stage", NodeState.READY)
+        fds = kiosk.supervisor._rings["video"]
+        with mmap.mmap(fds.control, mmap.PAGESIZE) as page, memoryview(page).cast("Q") as words:
+            words[0] ^= 1
+        os.kill(first, signal.SIGKILL)
+        assert kiosk.state("stage", NodeState.READY, restarts=1) != first
+        assert kiosk.supervisor.lives["stage"].restarts == 1
 
 
 @pytest.mark.system

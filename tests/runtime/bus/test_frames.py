@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
+from contextlib import suppress
 
 import msgspec
 import numpy as np
@@ -21,8 +23,11 @@ from runtime.bus import (
     StaleFrame,
     clear_pins,
     create_frame_ring,
+    mend_ring,
+    peek_frame,
     ring_stats,
 )
+from runtime.bus._frames import W_SLOT, Layout
 from runtime.bus._memory import Mapping
 
 pytestmark = pytest.mark.unit
@@ -198,6 +203,20 @@ def test_death_between_the_stores_of_commit(fds: RingFds) -> None:
     assert draw(FrameWriter(SPEC, fds), 2).seq == last.seq + 2
 
 
+def test_death_while_the_newest_is_drawn_over(fds: RingFds) -> None:
+    """No reader takes the frame before it for the newest."""
+    writer, holder = FrameWriter(SPEC, fds), FrameReader(SPEC, fds, "recorder")
+    writer.begin(64, 32)
+    with holder.lease(writer.commit(turn=0, t_capture_ns=0)):
+        writer.begin(64, 32)
+        newest = writer.commit(turn=0, t_capture_ns=0)
+        writer.begin(64, 32)
+        while writer._slot != newest.slot:
+            writer.begin(64, 32)
+        FrameWriter(SPEC, fds)
+        assert FrameReader(SPEC, fds, "stage").receive() == []
+
+
 def test_change_of_rung(fds: RingFds) -> None:
     """Frames of another size share the ring; the descriptor says which."""
     writer, reader = FrameWriter(SPEC, fds), FrameReader(SPEC, fds, "stage")
@@ -301,3 +320,36 @@ def test_view_survives_close(fds: RingFds) -> None:
     reader.close()
     writer.close()
     assert (frame == 3).all()
+
+
+@pytest.mark.parametrize("bit", [3, 40, 63])
+@pytest.mark.parametrize("what", ["slot of the newest", "size", "generation"])
+def test_a_damaged_word_costs_a_frame_and_no_more(fds: RingFds, what: str, bit: int) -> None:
+    """The reader passes over what cannot be, and has the next frame."""
+    writer, reader = FrameWriter(SPEC, fds), FrameReader(SPEC, fds, "stage")
+    writer.begin(64, 32)
+    slot = writer.commit(turn=0, t_capture_ns=0).slot
+    generation = Layout(SPEC).generation(slot)
+    word = {"slot of the newest": W_SLOT, "size": generation + 5, "generation": generation}[what]
+    with mmap.mmap(fds.control, mmap.PAGESIZE) as page, memoryview(page).cast("Q") as words:
+        words[word] ^= 1 << bit
+    for descriptor in reader.receive():
+        with suppress(LinkError), reader.lease(descriptor):
+            pass
+    peek_frame(SPEC, fds)
+    writer.begin(64, 32)
+    newest = writer.commit(turn=0, t_capture_ns=0)
+    assert reader.receive() == [newest]
+    with reader.lease(newest) as frame:
+        assert frame.shape == (32, 64, 3)
+
+
+@pytest.mark.parametrize("word", [0, 1])
+def test_what_the_ring_is_can_be_written_again(fds: RingFds, word: int) -> None:
+    """A damaged first line keeps the next life of a node out, until the supervisor mends it."""
+    with mmap.mmap(fds.control, mmap.PAGESIZE) as page, memoryview(page).cast("Q") as words:
+        words[word] ^= 2
+    with pytest.raises(BusError, match="another layout"):
+        FrameReader(SPEC, fds, "stage")
+    mend_ring(SPEC, fds)
+    FrameReader(SPEC, fds, "stage")
