@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from fleet import history, inventory, journal
+from fleet import accounts, history, inventory, journal
 from fleet.authority import Authority, write_private
 from fleet.broker import CONTROLLER, Broker, Place
 from fleet.database import Database
@@ -27,6 +27,7 @@ from fleet.errors import DataInUse, FleetError, Unavailable
 from fleet.intake import Accepted, Intake, Rejected, judge
 from fleet.link import Came, Link, Login, evict
 from fleet.live import Hub
+from fleet.server import Server
 from runtime import telemetry as t
 from runtime.telemetry.times import Times
 
@@ -65,6 +66,9 @@ class Controller:
     def __init__(self, settings: Settings, times: Times) -> None:
         self.settings, self.times, self.hub = settings, times, Hub()
         self.counts: Counter[str] = Counter()
+        self.throttle, self.hashing = accounts.Throttle(), asyncio.Semaphore(2)
+        self.cookie = f"visavis-fleet-{settings.port}"  # cookies do not know ports
+        self.names = tuple(dict.fromkeys(("localhost", "127.0.0.1", socket.gethostname(), *settings.names)))
         settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = _lock(settings.data / "lock")
         self.authority = Authority(settings.data / "authority", times.wall_ms())
@@ -78,6 +82,7 @@ class Controller:
         )
         self.broker = Broker(self.authority, place, settings.tenant)
         self.link = Link(self._login(), t.pattern("up", settings.tenant), came=self._came, up=self._up, published=self._published)
+        self.server = Server(self)
         self._intake = Intake(self.db)
         self._waiting: deque[tuple[Accepted, tuple[int, int, int]]] = deque()
         self._arrived, self._nudged = asyncio.Event(), asyncio.Event()
@@ -97,17 +102,24 @@ class Controller:
         login = self._login()
         write_private(login.certificate, own.certificate)
         write_private(login.key, own.key)
-        names = tuple(dict.fromkeys(("localhost", "127.0.0.1", socket.gethostname(), *self.settings.names)))
-        await self.broker.start(self.authority.issue("broker", _OWN_DAYS, now, names=names))
+        await self.broker.start(self.authority.issue("broker", _OWN_DAYS, now, names=self.names))
         for work in (self.link.run(), self._ingest(), self._acknowledge(), self._watch(), self._prune()):
             self._tasks.append(asyncio.create_task(self._guard(work)))
         while not self.link.connected.is_set():
             self.broker.check()
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self.link.connected.wait(), 0.2)
+        await self.server.start()
+
+    @property
+    def welcome(self) -> str:
+        """Where the console is; before there is an admin, with the code that makes one."""
+        first = accounts.needs_first(self.db)
+        return f"{self.server.url}/#setup={accounts.setup_code(self.settings.data)}" if first else self.server.url
 
     async def stop(self) -> None:
         """End everything; what was received but not committed will come again."""
+        await self.server.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

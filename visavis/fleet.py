@@ -70,6 +70,7 @@ async def _serve(settings: Settings) -> None:
     try:
         await controller.start()
         print(f"The fleet's broker is ready: {settings.broker}", flush=True)
+        print(f"The console: {controller.welcome}", flush=True)
         await stop.wait()
     finally:
         await controller.stop()
@@ -112,6 +113,32 @@ def enrol(
     files = bundle(issued, authority.pem, broker or Settings(data=folder).broker, tenant)
     write_bundle(files, folder)
     print(f"{folder}: copy it to the box and put the lines of fleet.toml into its kiosk.toml. It holds the box's key: delete it here.")
+    return 0
+
+
+@app.command
+def password(name: str, *, data: Path | None = None) -> int:
+    """Give a user of the console another password, e.g. an admin who forgot it; asked for at the terminal, or read from a pipe.
+
+    Parameters
+    ----------
+    name
+        The user.
+    data
+        The controller's folder.
+
+    """
+    import getpass
+    import sys
+
+    from fleet import accounts, journal
+    from runtime.telemetry.times import SystemTimes
+
+    given = getpass.getpass("New password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    with _store(data) as (db, _):
+        accounts.change(db, name, password=given)
+        journal.audit(db, SystemTimes().wall_ms(), "command line", "password", name)
+    print(f"{name}: the password is changed, all sessions have ended")
     return 0
 
 

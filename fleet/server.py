@@ -1,0 +1,90 @@
+"""The web server: the API's routes, the console's files, and TLS where it is not only for this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from fleet.api import ROUTES
+from fleet.ask import HEADERS, handler
+from fleet.authority import write_private
+from fleet.errors import PortTaken
+
+if TYPE_CHECKING:
+    from fleet.controller import Controller
+
+__all__ = ["Server"]
+
+_CONSOLE = Path(__file__).parent / "console"
+_KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+_OWN_DAYS = 825
+
+
+class Server:
+    """`start`, then `close`."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        app = web.Application(client_max_size=256 * 1024)
+        for route in ROUTES:
+            app.router.add_route(route.method, route.path, handler(controller, route, controller.cookie))
+        files = {file.relative_to(_CONSOLE).as_posix(): file for file in _CONSOLE.rglob("*") if file.suffix in _KINDS}
+        app.router.add_get("/", _file(files["index.html"]))
+        for name, file in files.items():
+            app.router.add_get(f"/{name}", _file(file))
+        # Browsers that look at the console keep a stream open: they are not waited for.
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
+
+    @property
+    def url(self) -> str:
+        """Where the console is."""
+        settings = self._controller.settings
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        return f"{'http' if self._local else 'https'}://{host}:{settings.port}"
+
+    async def start(self) -> None:
+        """Listen. Raises PortTaken."""
+        settings = self._controller.settings
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, settings.host, settings.port, ssl_context=None if self._local else self._tls())
+        try:
+            await site.start()
+        except OSError as error:
+            raise PortTaken(f"the console cannot listen at {settings.host}:{settings.port}: {error.strerror}; choose --port") from error
+
+    async def close(self) -> None:
+        """End all connections."""
+        await self._runner.cleanup()
+
+    @property
+    def _local(self) -> bool:
+        host = self._controller.settings.host
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
+    def _tls(self) -> ssl.SSLContext:
+        controller = self._controller
+        folder = controller.settings.data / "authority"
+        issued = controller.authority.issue("console", _OWN_DAYS, controller.times.wall_ms(), names=controller.names)
+        write_private(folder / "console.pem", issued.certificate)
+        write_private(folder / "console.key", issued.key)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(folder / "console.pem", folder / "console.key")
+        return context
+
+
+def _file(path: Path) -> Callable[[web.Request], Awaitable[web.Response]]:
+    data, kind = path.read_bytes(), _KINDS[path.suffix]
+
+    async def send(_: web.Request) -> web.Response:
+        return web.Response(body=data, content_type=kind, charset="utf-8", headers=HEADERS)
+
+    return send
