@@ -1,0 +1,72 @@
+// The frame: who is signed in, which page the address names, the stream of changes.
+import { render } from "../vendor/preact.js";
+import { useEffect, useState } from "../vendor/hooks.js";
+import { api, html, live, Trouble } from "./lib.js";
+import { Door } from "./door.js";
+import { Fleet } from "./fleet.js";
+import { Box } from "./box.js";
+import { Audit, Events } from "./logs.js";
+import { People } from "./people.js";
+
+const PAGES = [
+  ["fleet", "Boxes", "viewer"],
+  ["events", "Events", "viewer"],
+  ["audit", "Audit", "admin"],
+  ["people", "People", "admin"],
+];
+
+const place = () => {
+  const [page, ...rest] = location.hash.slice(1).split("/").filter(Boolean);
+  return { page: page || "fleet", rest: rest.map(decodeURIComponent) };
+};
+
+function Page({ at, me, catalogue }) {
+  if (at.page === "box" && at.rest[0]) return html`<${Box} key=${at.rest[0]} name=${at.rest[0]} me=${me} catalogue=${catalogue} />`;
+  if (at.page === "events") return html`<${Events} catalogue=${catalogue} />`;
+  if (at.page === "audit" && me.role === "admin") return html`<${Audit} />`;
+  if (at.page === "people" && me.role === "admin") return html`<${People} me=${me} />`;
+  return html`<${Fleet} me=${me} catalogue=${catalogue} />`;
+}
+
+function Console() {
+  const [me, setMe] = useState(null);
+  const [catalogue, setCatalogue] = useState(null);
+  const [trouble, setTrouble] = useState("");
+  const [at, setAt] = useState(place());
+
+  useEffect(() => {
+    const moved = () => setAt(place());
+    const out = () => setMe({ name: "", role: "", setup: false });
+    addEventListener("hashchange", moved);
+    addEventListener("signed-out", out);
+    api("GET", "/session").then(setMe, (error) => setTrouble(error.message));
+    return () => {
+      removeEventListener("hashchange", moved);
+      removeEventListener("signed-out", out);
+    };
+  }, []);
+  useEffect(() => {
+    live(Boolean(me?.name));
+    if (me?.name) api("GET", "/catalogue").then(setCatalogue, (error) => setTrouble(error.message));
+  }, [me?.name]);
+
+  if (trouble) return html`<main><${Trouble} text=${trouble} /></main>`;
+  if (!me) return html`<main aria-busy="true"></main>`;
+  if (!me.name) return html`<${Door} setup=${me.setup} onSignedIn=${setMe} />`;
+  if (!catalogue) return html`<main aria-busy="true"></main>`;
+  const leave = () => api("DELETE", "/session").finally(() => setMe({ name: "", role: "", setup: false }));
+  return html`
+    <a class="skip" href="#main" onClick=${(event) => (event.preventDefault(), document.querySelector("h1").focus())}>To the content</a>
+    <header class="top">
+      <span class="brand">Visavis fleet</span>
+      <nav aria-label="Pages">
+        ${PAGES.filter(([, , role]) => role === "viewer" || me.role === role).map(
+          ([page, text]) => html`<a href=${`#${page}`} aria-current=${at.page === page || (page === "fleet" && at.page === "box") ? "page" : null}>${text}</a>`,
+        )}
+      </nav>
+      <span class="who small">${me.name} · ${me.role} <button onClick=${leave}>Sign out</button></span>
+    </header>
+    <main><${Page} at=${at} me=${me} catalogue=${catalogue} /></main>`;
+}
+
+render(html`<${Console} />`, document.getElementById("app"));
