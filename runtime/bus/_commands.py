@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import zmq
 
-from runtime.bus._sockets import Clock, Envelope, link_name, monotonic_ns, open_socket, readable
+from runtime.bus._sockets import Clock, Envelope, link_name, monotonic_ns, open_socket, readable, worth_a_line
 from runtime.bus._stats import LinkStats
 from runtime.bus.errors import DeadlineMissed, Overflow, PeerGone, mapped
 
@@ -251,8 +251,11 @@ class CommandReceiver(Generic[T]):
                     raise msgspec.ValidationError("it belongs to another link")
                 envelope: Envelope[T] = self._decode(memoryview(frame)[1:])
             except msgspec.MsgspecError as error:
-                self._dropped["malformed"] += 1
-                _log.warning("link %s: dropped a command of %d bytes that does not fit: %s", self._name, len(frame), error)
+                self._dropped["malformed"] = count = self._dropped["malformed"] + 1
+                if worth_a_line(count):
+                    _log.warning(
+                        "link %s: dropped a command of %d bytes that does not fit (%d so far): %s", self._name, len(frame), count, error
+                    )
                 continue
             acks.setdefault(sender, []).append(envelope.seq)
             if envelope.deadline_ns < now:

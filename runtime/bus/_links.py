@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import zmq
 
-from runtime.bus._sockets import Clock, Envelope, link_name, monotonic_ns, open_socket, readable
+from runtime.bus._sockets import Clock, Envelope, link_name, monotonic_ns, open_socket, readable, worth_a_line
 from runtime.bus._stats import LinkStats
 from runtime.bus.errors import mapped
 
@@ -165,8 +165,11 @@ class Subscriber(Generic[T]):
         try:
             envelope: Envelope[T] = self._decode(memoryview(frame)[1:])
         except msgspec.MsgspecError as error:
-            self._dropped["malformed"] += 1
-            _log.warning("link %s: dropped a message of %d bytes that does not fit: %s", self._name, len(frame), error)
+            self._dropped["malformed"] = count = self._dropped["malformed"] + 1
+            if worth_a_line(count):
+                _log.warning(
+                    "link %s: dropped a message of %d bytes that does not fit (%d so far): %s", self._name, len(frame), count, error
+                )
             return []
         if envelope.life == self._life and envelope.seq == self._seq + 1:
             self._seq += 1

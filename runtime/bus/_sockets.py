@@ -12,7 +12,7 @@ import zmq
 
 from runtime.bus.errors import LinkError, mapped
 
-__all__ = ["Clock", "Envelope", "Receiver", "attach", "endpoint", "link_name", "monotonic_ns", "open_socket"]
+__all__ = ["Clock", "Envelope", "Receiver", "attach", "endpoint", "link_name", "monotonic_ns", "open_socket", "worth_a_line"]
 
 T = TypeVar("T")
 Clock = Callable[[], int]
@@ -23,6 +23,11 @@ RECONNECT_MS = 5
 RECONNECT_MAX_MS = 20
 """Where it backs off to, so that a node which is down for good does not cost its readers 200 attempts a second each."""
 _SUN_PATH_MAX = 107
+
+
+def worth_a_line(count: int) -> bool:
+    """Whether the `count`-th drop of a kind is logged: the 1st, 2nd, 4th, 8th …; a flood must not fill the log, the counters tell all."""
+    return count & (count - 1) == 0
 
 
 class Envelope(msgspec.Struct, Generic[T], frozen=True, array_like=True, gc=False):

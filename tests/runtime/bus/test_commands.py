@@ -153,6 +153,19 @@ def test_command_of_another_link(context: Context, path: str) -> None:
             assert receiver.receive(timeout_ms=1000) == []
 
 
+def test_a_flood_does_not_fill_the_log(context: Context, path: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Each command that does not fit is counted; the log gets a line for the 1st, 2nd, 4th, 8th …"""
+    with (
+        closing(CommandReceiver(context, path, PREFIX, Ask)) as receiver,
+        closing(CommandSender(context, path, PREFIX + 1, Ask, 60_000, 200)) as sender,
+    ):
+        for _ in range(100):
+            sender.send(ask("lost"))
+        while receiver.stats().dropped["malformed"] < 100:
+            assert receiver.receive(timeout_ms=1000) == []
+    assert len([line for line in caplog.messages if "does not fit" in line]) == 7
+
+
 def test_command_link_needs_bounds(context: Context, path: str) -> None:
     """Neither a deadline nor a capacity of zero makes a command link."""
     for deadline_ms, capacity in ((0, 5), (5, 0)):
