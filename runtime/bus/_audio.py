@@ -157,7 +157,9 @@ class AudioReader:
     @property
     def oldest(self) -> int:
         """The index of the oldest sample that is still there; a reader that goes back on purpose stays some way above it."""
-        return max(0, int(self._words[_W_RESERVED]) - self._spec.capacity)
+        capacity, reserved = self._spec.capacity, self._words[_W_RESERVED]
+        written = self._words[_W_WRITTEN]  # looked at later, so no writer reserves more than the ring beyond it: else the word is damaged
+        return max(0, int(reserved if written <= reserved <= written + capacity else written) - capacity)
 
     def read(self, start: int, count: int) -> Pcm:
         """A copy of the samples from `start`, shape (n,): `count` of them, or fewer (even none) if the rest is not written yet.

@@ -99,6 +99,15 @@ def test_a_flipped_word_is_right_again_with_the_next_sound(fds: RingFds, word: i
     assert reader.time_of(150) == 150_000_000
 
 
+@pytest.mark.parametrize("bit", [0, 4, 14, 50, 63])
+def test_a_damaged_reservation_does_not_take_the_sound_away(fds: RingFds, bit: int) -> None:
+    """What is in the ring is read even before the writer has put the word right."""
+    AudioWriter(SPEC, fds).write(ramp(0, 100), 0)
+    with mmap.mmap(fds.control, mmap.PAGESIZE) as page, memoryview(page).cast("Q") as words:
+        words[LINE + 2] ^= 1 << bit
+    assert np.array_equal(AudioReader(SPEC, fds).read(0, 100), ramp(0, 100))
+
+
 def test_a_new_life_does_not_believe_a_reservation_that_cannot_be(fds: RingFds) -> None:
     """No writer reserves more than the ring: with such a word every sound would count as overwritten for ever."""
     AudioWriter(SPEC, fds).write(ramp(0, 100), 0)
