@@ -215,7 +215,7 @@ def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed
           seconds: float | None = None, negatives: tuple[Path, ...] = (), noise: Path | None = None, snr: tuple[float, ...] = (),
           engine: str | None = None, weights: Path | None = None, folds: Path | None = None, pack: Path | None = None,
           limit: int | None = None, plants: Path | None = None, hours: float | None = None, cases: int | None = None,
-          plots: Path | None = None, results: Path | None = None) -> int:  # fmt: skip
+          plots: Path | None = None, suppressor: Path | None = None, results: Path | None = None) -> int:  # fmt: skip
     """Measure: orders, shop, words, bus, turns, interruptions, frames, lips, start, thermal, memory, or all; `report` writes the page.
 
     Parameters
@@ -256,6 +256,8 @@ def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed
         For `thermal`: random boxes, each on eight kinds of days (default 200).
     plots
         For `thermal`: a folder for pictures (needs matplotlib).
+    suppressor
+        For `orders`: a GTCRN network (.onnx) that takes out the noise before the kiosk hears.
     results
         For `report`: the folder of kept results (default docs/benchmarks).
 
@@ -268,7 +270,7 @@ def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed
         return 0
     given = {"data": data, "seed": seed, "minutes": minutes, "seconds": seconds, "negatives": negatives or None, "noise": noise,
              "snr": snr or None, "engine": engine, "weights": weights, "folds": folds, "pack": pack, "limit": limit,
-             "plants": plants, "hours": hours, "cases": cases, "plots": plots}  # fmt: skip
+             "plants": plants, "hours": hours, "cases": cases, "plots": plots, "suppressor": suppressor}  # fmt: skip
     return suite.main(what, json, **given)
 
 

@@ -24,6 +24,7 @@ from runtime.conversation.domain import speech_domain
 from runtime.conversation.understanding import Understander
 from runtime.packs import load as load_pack
 from visavis.bench.hearing import FRAME, Clip, Kiosk, Outcome, always, by_folds, load, quantiles, recognisers, sounds
+from visavis.bench.suppression import Suppressor
 
 __all__ = ["PEERS", "mixed", "run"]
 
@@ -51,6 +52,7 @@ def run(
     model: Path | None = None,
     weights: Path | None = None,
     folds: Path | None = None,
+    suppressor: Path | None = None,
     seed: int = 1,
     limit: int | None = None,
     json_file: Path | None = None,
@@ -60,8 +62,8 @@ def run(
 
     `negatives` (folders) and `noise` (a recording or a folder of them) default to those beside the orders, else those of VISAVIS_SHARED;
     `snr` in dB; `weights` for the ears instead of the shipped ones; `folds` (JSON, stem of a recording → file of weights) has the ears
-    hear each order with weights that never saw it; `seed` draws the kiosk's training sentences, `limit` takes the first recordings only,
-    of the orders and of each kind of other speech.
+    hear each order with weights that never saw it; `suppressor` is a GTCRN network that takes out the noise before; `seed` draws the
+    kiosk's training sentences, `limit` takes the first recordings only, of the orders and of each kind of other speech.
 
     Raises EngineError, OSError, ValueError.
     """
@@ -77,13 +79,18 @@ def run(
     domain, understand, activity = speech_domain(pack, seed=seed), Understander(pack), select_activity().activity
     chosen, skipped = recognisers(engine, model, weights)
     others = {name: paths[:limit] for name, paths in _other_speech(root, negatives).items()}
+    suppress = Suppressor(suppressor) if suppressor else None
+
+    def quieted(them: Iterable[Clip]) -> Iterator[Clip]:
+        return ((name, suppress(sound)) for name, sound in them) if suppress else iter(them)
+
     engines: dict[str, dict[str, Any]] = {}
     for one in chosen:
         one.engine.prepare(domain)
         crossed = folds if one.name == "ears" else None
         kiosk = Kiosk(by_folds(crossed, list(wanted), one, domain) if crossed else always(one), activity, understand)
-        noisy = ((f"{level:g}", mixed(clips, loud, level)) for level in snr)
-        engines[one.name] = _figures(kiosk, clips, noisy, wanted, others) | {"cross_validated": crossed is not None}
+        noisy = ((f"{level:g}", quieted(mixed(clips, loud, level))) for level in snr)
+        engines[one.name] = _figures(kiosk, list(quieted(clips)), noisy, wanted, others) | {"cross_validated": crossed is not None}
     best = chosen[0].name
     result = {**engines[best], "engine": best, "engines": engines, "skipped": skipped, "tables": _tables(engines, skipped)}
     if json_file:
