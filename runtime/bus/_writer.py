@@ -129,6 +129,7 @@ class FrameWriter:
         words[self._generations[slot]] = seq
         words[W_SLOT] = slot
         words[W_LATEST] = seq
+        words[W_EPOCH] = self._epoch  # again, because damaged it would make every frame of this life stale
         # After the words: whoever hears the bell finds the frame. It is never full: a bell counts to 2^64.
         for bell in self._bells:
             os.eventfd_write(bell, 1)

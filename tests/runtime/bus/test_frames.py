@@ -27,7 +27,7 @@ from runtime.bus import (
     peek_frame,
     ring_stats,
 )
-from runtime.bus._frames import W_SLOT, Layout
+from runtime.bus._frames import W_EPOCH, W_SLOT, Layout
 from runtime.bus._memory import Mapping
 
 pytestmark = pytest.mark.unit
@@ -323,14 +323,14 @@ def test_view_survives_close(fds: RingFds) -> None:
 
 
 @pytest.mark.parametrize("bit", [3, 40, 63])
-@pytest.mark.parametrize("what", ["slot of the newest", "size", "generation"])
+@pytest.mark.parametrize("what", ["slot of the newest", "size", "generation", "epoch"])
 def test_a_damaged_word_costs_a_frame_and_no_more(fds: RingFds, what: str, bit: int) -> None:
     """The reader passes over what cannot be, and has the next frame."""
     writer, reader = FrameWriter(SPEC, fds), FrameReader(SPEC, fds, "stage")
     writer.begin(64, 32)
     slot = writer.commit(turn=0, t_capture_ns=0).slot
     generation = Layout(SPEC).generation(slot)
-    word = {"slot of the newest": W_SLOT, "size": generation + 5, "generation": generation}[what]
+    word = {"epoch": W_EPOCH, "slot of the newest": W_SLOT, "size": generation + 5, "generation": generation}[what]
     with mmap.mmap(fds.control, mmap.PAGESIZE) as page, memoryview(page).cast("Q") as words:
         words[word] ^= 1 << bit
     for descriptor in reader.receive():
