@@ -63,11 +63,10 @@ class Hands:
 
     def close(self) -> None:
         """Put everything back."""
-        if self._opened:
-            ended = self._thread.submit(self._levers.__exit__, None, None, None)
-            with suppress(TooLate):
-                ended.result(CLOSE_S)
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        ended = self._thread.submit(self._close)
+        with suppress(TooLate):
+            ended.result(CLOSE_S)
+        self._thread.shutdown(wait=False)
 
     def _open(self) -> None:
         self._levers.__enter__()
@@ -76,6 +75,10 @@ class Hands:
         if self._levers.modes:
             with suppress(LeverError):
                 self._modes = cooler_modes(self._levers.power_mode(), self._levers.modes)
+
+    def _close(self) -> None:
+        if self._opened:
+            self._levers.__exit__(None, None, None)
 
     def _set(self, wish: Wish | None) -> None:
         if wish is None:
