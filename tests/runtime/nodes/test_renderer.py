@@ -21,16 +21,19 @@ from runtime.messages import (
     VOICE_RATE,
     Activity,
     ActivityKind,
+    Drawn,
+    Effort,
     Floor,
     Gesture,
     Phoneme,
     Playhead,
     Posture,
+    RungSize,
     Session,
     Speech,
 )
 from runtime.nodes.renderer import Face, background, main, run
-from runtime.rungs import Ladder
+from runtime.rungs import Fade, Ladder, Spare
 from tests.engines.animation.conftest import IDLE, NAMES, RANGES
 from tests.support.harness import Bench
 
@@ -395,6 +398,116 @@ def test_reacts_to_the_visitor(studio: Studio):
     assert [cue for cue, _ in studio.face._cues] == ["glance", "nod"]
     studio.tick()
     assert studio.face._cues == []
+
+
+class Flat(Card):
+    """A face of one brightness that can be drawn at three sizes."""
+
+    def __init__(self, luma: int) -> None:
+        super().__init__()
+        self.rungs, self.luma = RUNGS, luma
+
+    def draw(self, controls: np.ndarray, out: np.ndarray, *, rung: int = 0) -> None:
+        """Brighter by ten at each rung down."""
+        assert controls.shape == self.idle.shape
+        assert out.shape == (self.rungs[rung].height * 3 // 2, self.rungs[rung].width)
+        out[:] = self.luma + 10 * rung
+
+
+def _flat(studio: Studio, ladder: Ladder | None = None) -> Face:
+    loop = Flat(200)
+    loop.idle = loop.idle[:5]  # the clip of another avatar
+    return Face(studio.ctx, Flat(50), studio.face._ring, ladder=ladder, spare=Spare(lambda: loop))
+
+
+def _seen(studio: Studio, face: Face, frames: int) -> list[tuple[int, int]]:
+    """(width, brightness) of every frame that is drawn now; the ring is looked into after each."""
+    shown = []
+    for _ in range(frames):
+        studio.clock.advance(0.04)
+        assert face.tick(studio.clock.now_ns)
+        assert face._last is not None
+        shown.append((face._last.shape[1], int(face._last[0, 0])))
+        studio.take()
+    return shown
+
+
+def test_draws_no_more_than_the_governor_asks(studio: Studio):
+    """From the next frame on, at every tick, with a short fade; names that this face has not are not obeyed."""
+    face = _flat(studio)
+    assert _seen(studio, face, 3) == [(512, 50)] * 3
+    before = len(studio.frames)
+    face.handle(Effort(0, 0, "small"))
+    changed = _seen(studio, face, Fade.FRAMES + 2)
+    assert {width for width, _ in changed} == {256}
+    brightness = [luma for _, luma in changed]
+    assert 50 < brightness[0] < 60
+    assert brightness == sorted(brightness)
+    assert brightness[-2:] == [70, 70]
+    face.handle(Effort(0, 0, "nosuch"))
+    assert {width for width, _ in _seen(studio, face, 3)} == {512}
+    drawn = [descriptor for descriptor, _ in studio.frames[before - 1 :]]
+    assert [d.seq for d in drawn] == list(range(drawn[0].seq, drawn[0].seq + len(drawn)))
+
+
+def test_the_machine_itself_may_need_less_than_the_governor_asks(studio: Studio):
+    """The lower of the two rungs holds."""
+    ladder = Ladder(RUNGS, 0.04)
+    ladder.start([0.03, 0.015, 0.005])
+    face = _flat(studio, ladder)
+    for asked, width in (("big", 384), ("mid", 384), ("small", 256)):
+        face.handle(Effort(0, 0, asked))
+        assert _seen(studio, face, 1)[0][0] == width
+
+
+def test_the_last_rung_is_the_prepared_loop(studio: Studio):
+    """Until it is open the smallest rung is drawn; then it moves at that size, and speech goes on being followed."""
+    face = _flat(studio)
+    _seen(studio, face, 1)
+    face.handle(Effort(0, 0, "loop"))
+    assert {width for width, _ in _seen(studio, face, 1)} == {256}
+    face._spare._thread.join(10)
+    face.handle(speech(2))
+    face.handle(head(2, 1.0, studio.clock.now_ns))
+    shown = _seen(studio, face, 2 * Fade.FRAMES)
+    assert {width for width, _ in shown} == {256}
+    assert shown[-1] == (256, 220)
+    assert studio.frames[-1][0].pts > 0
+    face.handle(Effort(0, 0, "big"))
+    assert _seen(studio, face, 2 * Fade.FRAMES)[-1] == (512, 50)
+
+
+def test_what_the_governor_asked_outlives_the_renderer(studio: Studio):
+    """The next life begins at that rung and rate, without being told again."""
+    face = _flat(studio)
+    assert face.period_ns(30) == round(NS / 30)
+    face.handle(Effort(0, 0, "mid", 26.0))
+    again = _flat(studio)
+    assert _seen(studio, again, 1)[0][0] == 384
+    assert again.period_ns(30) == round(NS / 26)
+    assert again.period_ns(20) == round(NS / 20)
+
+
+def test_the_governor_is_told_what_is_drawn_and_what_was_late():
+    """Once a second: the rung, all that may be drawn, and the frames that were left out."""
+    with Bench() as bench:
+        other = Studio(bench)
+        governor = bench.context("governor")
+        face = _flat(other)
+        told: list[Drawn] = []
+        deadline = time.monotonic() + 10
+        while not told and time.monotonic() < deadline:  # until the link stands
+            _seen(other, face, 25)
+            told += [message for link, message in governor.receive(0.05) if link == "drawn"]
+        start = told[-1]
+        face.handle(Effort(0, 0, "mid"))
+        other.clock.advance(0.12)
+        face.tick(other.clock.now_ns, late=2)
+        _seen(other, face, 30)
+        told = [message for link, message in governor.receive(10) if link == "drawn"]
+    assert told[-1].late == start.late + 2
+    assert told[-1].rung == 1
+    assert told[-1].rungs == tuple(RungSize(*rung) for rung in RUNGS)
 
 
 class Watched(Card):
