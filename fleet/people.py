@@ -105,9 +105,9 @@ async def _sign_in(ask: Ask) -> web.Response:
 async def _throttled(ask: Ask, name: str) -> None:
     wait = ask.controller.throttle.wait_ms(name, ask.address, ask.now_ms)
     if wait > 0:
-        text = msgspec.json.encode({"error": f"too many tries: again in {-(-wait // 1000)} s"})
+        text = msgspec.json.encode({"error": f"too many tries: again in {-(-wait // 1000)} s"}).decode()
         headers = {**HEADERS, "Retry-After": str(-(-wait // 1000))}
-        raise web.HTTPTooManyRequests(body=text, content_type="application/json", headers=headers)
+        raise web.HTTPTooManyRequests(text=text, content_type="application/json", headers=headers)
 
 
 async def _signed_in(ask: Ask, name: str, role: Role) -> web.Response:

@@ -72,17 +72,13 @@ class Fleet:
 
     def until(self, condition):
         """Wait until `condition()` is true, and return it."""
-        found = []
-
-        def look():
-            found.append(condition())
-            return found[-1]
-
-        with self.changed:
-            for _ in range(int(LIMIT_S / 0.2)):  # not every change rings: counters do not
-                if self.changed.wait_for(look, 0.2):
-                    return found[-1]
-        raise AssertionError((found[-1], self.controller.counts))
+        for _ in range(int(LIMIT_S / 0.2)):  # not every change rings: counters do not
+            found = condition()  # not under the lock: what it asks may need the controller's loop, which rings
+            if found:
+                return found
+            with self.changed:
+                self.changed.wait(0.2)
+        raise AssertionError((found, self.controller.counts))
 
     def do(self, coroutine):
         """Run something in the controller's loop."""

@@ -1,0 +1,243 @@
+"""The REST API as a program and an admin use it: sign-in, roles, tokens, commands with answers, history, Prometheus, OpenAPI."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+
+import httpx
+import msgspec
+import pytest
+
+import runtime.telemetry as t
+from fleet import accounts
+from fleet.api import ROUTES
+from tests.fleet.support import Fleet
+from tests.runtime.telemetry.support import HandTimes
+
+pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore:unclosed <ssl:ResourceWarning")]
+
+PASSWORD = "correct horse battery"
+HEADER = {"X-Visavis": "1"}
+
+
+def client(fleet, **more):
+    return httpx.Client(base_url=f"{fleet.controller.server.url}/api/v1", headers=HEADER, timeout=60, **more)
+
+
+@pytest.fixture
+def admin(fleet):
+    """A client that is signed in as the first admin."""
+    code = accounts.setup_code(fleet.data)
+    with client(fleet) as made:
+        assert made.post("/setup", json={"code": code, "name": "anna", "password": PASSWORD}).status_code == 200
+        yield made
+
+
+def signed_in(fleet, admin, role):
+    """A client of another user with this role."""
+    assert admin.post("/users", json={"name": role, "role": role, "password": PASSWORD}).status_code == 200
+    made = client(fleet)
+    assert made.post("/session", json={"name": role, "password": PASSWORD}).status_code == 200
+    return made
+
+
+def test_the_first_sign_in_makes_the_admin(fleet):
+    """Nobody can do anything before; the code from the controller's own folder is needed; a second first one is refused."""
+    with client(fleet) as someone:
+        assert someone.get("/session").json() == {"name": "", "role": "", "setup": True}
+        assert someone.get("/devices").status_code == 401
+        wanted = {"name": "anna", "password": PASSWORD}
+        assert someone.post("/session", json={"name": "admin", "password": "admin"}).status_code == 400
+        assert someone.post("/setup", json={**wanted, "code": "guess"}).status_code == 400
+        code = accounts.setup_code(fleet.data)
+        assert code in fleet.call(lambda: fleet.controller.welcome)
+        assert "12" in someone.post("/setup", json={"name": "anna", "password": "short", "code": code}).json()["error"]
+        assert someone.post("/setup", json={**wanted, "code": code}).json() == {"name": "anna", "role": "admin", "setup": False}
+        assert someone.get("/devices").status_code == 200
+        assert not (fleet.data / "setup-code").exists()
+        assert someone.post("/setup", json={**wanted, "code": code}).status_code == 400
+    assert fleet.controller.welcome == fleet.controller.server.url
+
+
+def test_roles(fleet, admin):
+    """A viewer sees, an operator sends harmless commands, an admin does all; every route refuses who is not signed in."""
+    fleet.enrol("box-1")
+    ping, update = {"name": "ping"}, {"name": "update", "args": {"release": "1.2"}}
+    with closing(signed_in(fleet, admin, "viewer")) as viewer, closing(signed_in(fleet, admin, "operator")) as operator:
+        for path in ("/devices", "/devices/box-1", "/events", "/commands", "/catalogue"):
+            assert viewer.get(path).status_code == 200
+        assert viewer.post("/devices/box-1/commands", json=ping).status_code == 403
+        assert operator.post("/devices/box-1/commands", json=ping).status_code == 200
+        assert operator.post("/devices/box-1/commands", json=update).status_code == 400
+        assert admin.post("/devices/box-1/commands", json=update).status_code == 200
+        for path in ("/audit", "/users", "/tokens"):
+            assert operator.get(path).status_code == 403
+        assert operator.post("/devices", json={"name": "box-2"}).status_code == 403
+        assert operator.post("/devices/box-1/revoke").status_code == 403
+        assert admin.post("/users/operator", json={"disabled": True}).status_code == 200
+        assert operator.get("/devices").status_code == 401
+        assert admin.post("/users/anna", json={"role": "viewer"}).json()["error"] == "one admin has to stay"
+    with httpx.Client(base_url=fleet.controller.server.url, headers=HEADER) as nobody:
+        for route in ROUTES:
+            if route.role is not None:
+                assert nobody.request(route.method, route.path.format(name="box-1", id="1")).status_code == 401, route
+
+
+def test_another_sites_page_can_do_nothing(fleet, admin):
+    """A request with the cookie but without our header, which another site cannot set, changes nothing; pages carry a strict CSP."""
+    answer = admin.post("/devices", json={"name": "box-1"}, headers={"X-Visavis": ""})
+    assert answer.status_code == 403
+    assert fleet.device("box-1") is None
+    page = httpx.get(fleet.controller.server.url)
+    assert "default-src 'none'; script-src 'self'; style-src 'self'" in page.headers["Content-Security-Policy"]
+    assert page.headers["X-Frame-Options"] == "DENY"
+    signed = admin.post("/session", json={"name": "anna", "password": PASSWORD})
+    assert "HttpOnly" in signed.headers["Set-Cookie"]
+    assert "SameSite=Strict" in signed.headers["Set-Cookie"]
+
+
+def test_guessing_is_slowed_down(tmp_path):
+    """After five wrong passwords the next try has to wait, with the right password too; others may go on, and so may this one later."""
+    fleet = Fleet(tmp_path / "data", times=HandTimes())
+    for name in ("anna", "bert"):
+        accounts.create(fleet.db, name, accounts.Role.ADMIN, PASSWORD, 1)
+    with client(fleet) as guesser:
+        codes = [guesser.post("/session", json={"name": "bert", "password": "x" * n}).status_code for n in range(1, 7)]
+        assert codes == [400] * 5 + [429]
+        answer = guesser.post("/session", json={"name": "bert", "password": PASSWORD})
+        assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
+        assert guesser.post("/session", json={"name": "anna", "password": PASSWORD}).status_code == 200
+        fleet.times.advance(1)
+        assert guesser.post("/session", json={"name": "bert", "password": PASSWORD}).status_code == 200
+        assert [row["action"] for row in guesser.get("/audit").json()].count("sign-in refused") == 5
+    fleet.stop()
+
+
+def test_throttle_doubles_and_forgets():
+    """The wait doubles to a quarter of an hour, belongs to name and address, and is forgotten after an hour."""
+    throttle = accounts.Throttle()
+    waits = []
+    for _ in range(20):
+        throttle.failed("anna", "10.0.0.1", 0)
+        waits.append(throttle.wait_ms("anna", "10.0.0.1", 0))
+    assert waits[:8] == [0, 0, 0, 0, 1000, 2000, 4000, 8000]
+    assert max(waits) == 900_000
+    assert throttle.wait_ms("anna", "10.0.0.2", 0) == 0
+    assert throttle.wait_ms("bert", "10.0.0.1", 0) == 1000  # this address has failed twenty times
+    assert throttle.wait_ms("anna", "10.0.0.1", 3_600_000) == 0
+    throttle.succeeded("anna", "10.0.0.1")
+    assert throttle.wait_ms("anna", "10.0.0.1", 0) == 1000
+
+
+def test_tokens(fleet, admin):
+    """A program's token has its role, needs no header of ours, is told once, ends with its time, and can be withdrawn."""
+    key = admin.post("/tokens", json={"title": "Prometheus", "role": "viewer", "days": 1}).json()["token"]
+    bearer = {"Authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=fleet.controller.server.url, headers=bearer, timeout=60) as program:
+        assert program.get("/api/v1/devices").status_code == 200
+        assert program.post("/api/v1/devices", json={"name": "box-1"}).status_code == 403
+        text = program.get("/metrics").text
+        assert "# TYPE visavis_fleet_devices gauge" in text
+        assert 'visavis_fleet_messages_total{what="received"} 0.0' in text
+        later = fleet.times.wall_ms() + 2 * 86_400_000
+        assert accounts.identify(fleet.db, token=key, now_ms=later) is None
+        listed = admin.get("/tokens").json()
+        assert key not in str(listed)
+        assert admin.delete(f"/tokens/{listed[0]['id']}").status_code == 200
+        assert program.get("/api/v1/devices").status_code == 401
+    assert key.encode() not in b"".join(file.read_bytes() for file in fleet.data.glob("fleet.db*"))
+
+
+def test_a_real_box_through_the_api(fleet, admin, box):
+    """Enrolled box, live health and history, a command with its answer, events, all in the audit log."""
+    box()
+    fleet.until(lambda: fleet.state("box-1") == "online" and fleet.device("box-1").health)
+    found = admin.get("/devices", params={"q": "box", "state": "online", "site": "Store 12"}).json()
+    assert [one["name"] for one in found["devices"]] == ["box-1"]
+    assert found["facets"]["site"] == {"Store 12": 1}
+    assert admin.get("/devices", params={"model": "none such"}).json()["devices"] == []
+    sent = admin.post("/devices/box-1/commands", json={"name": "diagnostics", "expires_s": 120}).json()
+    done = fleet.until(lambda: next((o for o in [admin.get(f"/commands/{sent['id']}").json()] if o["state"] == "answered"), None))
+    assert (done["outcome"], done["author"]) == ("done", "anna")
+    assert "uplink" in done["result"]["report"]
+    curve = admin.get("/devices/box-1/health", params={"metric": "memory_free"}).json()
+    assert len(curve["ts"]) == len(curve["mean"]) >= 1
+    assert 0 < curve["mean"][-1] <= 1
+    events = admin.get("/events", params={"device": "box-1"}).json()
+    assert {"box_online", "kiosk_started"} <= {event["code"] for event in events}
+    last = admin.get("/audit").json()[0]
+    assert (last["author"], last["action"], last["target"], last["details"]["name"]) == ("anna", "command", "box-1", "diagnostics")
+
+
+def test_a_command_waits_for_a_box_that_is_away(fleet, admin, stranger):
+    """Queued while nobody is there, it is sent once when the box comes online, with expiry and correlation; then nothing more."""
+    box = stranger("box-1")
+    box.close()
+    sent = admin.post("/devices/box-1/commands", json={"name": "volume", "args": {"level": 0.5}, "expires_s": 600}).json()
+    assert sent["state"] == "queued"
+    back = stranger("box-1")
+    back.say(t.UpKind.STATUS, t.Status(state="online"), retain=True)
+    back.wait(lambda: any(message.topic.endswith("/command") for message in back.came))
+    message = next(message for message in back.came if message.topic.endswith("/command"))
+    _, command = t.decode_down(message.payload, t.DownKind.COMMAND)
+    assert (command.id, command.by, command.args) == (sent["id"], "anna", {"level": 0.5})
+    assert 0 < message.properties.MessageExpiryInterval <= 600
+    assert message.properties.CorrelationData == sent["id"].encode()
+    assert message.properties.ResponseTopic == t.topic("default", "box-1", t.UpKind.JOB)
+    fleet.until(lambda: admin.get(f"/commands/{sent['id']}").json()["state"] == "sent")
+    answer = t.Answer(id=sent["id"], name="volume", outcome=t.Outcome.DONE)
+    assert stranger("box-2").say(t.UpKind.JOB, answer) == 0  # of another box: not believed
+    assert back.say(t.UpKind.JOB, answer) == 0
+    fleet.until(lambda: admin.get(f"/commands/{sent['id']}").json()["state"] == "answered")
+    fleet.until(lambda: fleet.controller.counts["strange_unknown_command"] == 1)
+
+
+def test_mistakes_are_one_line(fleet, admin):
+    """Wrong names, arguments, types and paths are 400 with one line that says what is wrong."""
+    fleet.enrol("box-1")
+    for path, body in (
+        ("/devices", {"name": "a/b"}),
+        ("/devices", {"name": "box-2", "days": 0}),
+        ("/devices", {"nam": "x"}),
+        ("/devices/none/commands", {"name": "ping"}),
+        ("/devices/box-1/commands", {"name": "dance"}),
+        ("/devices/box-1/commands", {"name": "volume", "args": {"level": 7}}),
+        ("/devices/box-1/commands", {"name": "ping", "expires_s": 1}),
+        ("/devices/none/revoke", {}),
+        ("/users", {"name": "x", "role": "god", "password": PASSWORD}),
+        ("/users", {"name": "x y", "role": "admin", "password": PASSWORD}),
+    ):
+        answer = admin.post(path, json=body)
+        assert answer.status_code == 400, (path, body)
+        assert "\n" not in answer.json()["error"]
+    assert admin.post("/session", content=b"\xff{").status_code == 400
+    for path in ("/devices/none", "/commands/none", "/devices/box-1/health?metric=none", "/events?limit=0", "/audit?before=-1"):
+        assert admin.get(path).status_code == 400, path
+
+
+def test_openapi(fleet):
+    """The document names every route with its role and parameters, and every reference in it leads somewhere."""
+    found = httpx.get(f"{fleet.controller.server.url}/api/v1/openapi.json").json()
+    assert found["openapi"] == "3.1.0"
+    operations = {(method.upper(), path): row for path, rows in found["paths"].items() for method, row in rows.items()}
+    assert operations.keys() == {(route.method, route.path) for route in ROUTES}
+    assert len({row["operationId"] for row in operations.values()}) == len(ROUTES)
+    assert operations["GET", "/api/v1/audit"]["x-role"] == "admin"
+    names = {parameter["name"] for parameter in operations["GET", "/api/v1/devices/{name}/health"]["parameters"]}
+    assert names == {"name", "metric", "begin", "end"}
+    for reference in re.findall(r'"#/components/schemas/([^"]+)"', msgspec.json.encode(found).decode()):
+        assert reference in found["components"]["schemas"], reference
+
+
+def test_live(fleet, admin, stranger):
+    """The stream names a box that changed, and ends when the session does."""
+    with admin.stream("GET", "/live", timeout=60) as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "retry: 2000"
+        stranger("box-1").say(t.UpKind.STATUS, t.Status(state="online"))
+        data = next(line for line in lines if line.startswith("data:"))
+        assert msgspec.json.decode(data.removeprefix("data:")) == ["box-1"]
+        accounts.change(fleet.db, "anna", password=PASSWORD + "!")
+        fleet.call(fleet.controller.hub.tell, {"box-1"})
+        assert not [line for line in lines if line.startswith("data:")]
