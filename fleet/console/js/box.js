@@ -68,6 +68,11 @@ export function Box({ name, me, catalogue }) {
   if (!found) return html`<${Title} text=${name} /><${Trouble} text=${trouble} />`;
   const { device: box, certificates } = found;
   const metrics = Object.fromEntries(catalogue.metrics.map((metric) => [metric.name, metric]));
+  const concerns = Object.entries(box.health).flatMap(([one, value]) => {
+    const [base, part] = one.split(".");
+    const found = metrics[base] && verdict(metrics[base], value);
+    return found ? [{ title: `${metrics[base].title}${part ? ` ${part.replaceAll("_", " ")}` : ""}`, found, text: show(metrics[base], value) }] : [];
+  });
   const facts = [
     ["Site", box.site], ["Model", box.model], ["Pack", box.birth.pack], ["Avatar", box.birth.avatar],
     ["Last heard", ago(box.seen)], ["In this state since", clock(box.since)],
@@ -79,6 +84,9 @@ export function Box({ name, me, catalogue }) {
     <${Trouble} text=${trouble} />
     ${box.revoked && html`<p class="note bad">This box has no valid certificate: it cannot connect.</p>`}
     ${box.state === "new" && html`<p class="note">This box has never been heard: its files are in place and its broker can be reached?</p>`}
+    ${concerns.length > 0 && html`<section class="note"><h2>To look at</h2><ul class="row">${concerns.map(
+      ({ title, found, text }) => html`<li key=${title}>${title}: <span class="mark ${found}">${text}</span></li>`,
+    )}</ul></section>`}
     <section class="card"><h2>What it is</h2><dl class="groups">${facts.map(
       ([key, value]) => html`<div key=${key}><dt class="small soft">${key}</dt><dd>${value}</dd></div>`,
     )}</dl></section>

@@ -34,7 +34,8 @@ function options(metrics, curves, size, range) {
   const css = getComputedStyle(document.documentElement);
   const colour = (name) => css.getPropertyValue(name).trim();
   const axis = { stroke: colour("--ink-soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") }, font: "12px sans-serif" };
-  const scales = ["a", "b"];
+  const shared = metrics.every((metric) => metric.unit === metrics[0].unit && metric.unit !== "");
+  const scales = ["a", shared ? "a" : "b"];
   const draw = (index, kind) => ({
     scale: scales[index],
     stroke: colour(`--curve-${index + 1}`),
@@ -51,7 +52,7 @@ function options(metrics, curves, size, range) {
     legend: { show: false },
     cursor: { show: false },
     scales: { x: { min: range[0] / 1000, max: range[1] / 1000 } },
-    axes: [axis, ...metrics.map((metric, index) => ({ ...axis, scale: scales[index], side: index ? 1 : 3, size: 64, values: values(metric), grid: index ? { show: false } : axis.grid }))],
+    axes: [axis, ...(shared ? metrics.slice(0, 1) : metrics).map((metric, index) => ({ ...axis, scale: scales[index], side: index ? 1 : 3, size: 64, values: values(metric), grid: index ? { show: false } : axis.grid }))],
     series,
     bands,
   };
@@ -77,10 +78,11 @@ export function Chart({ title, device, names, titles, metrics, span, stamp }) {
   }, [device, names.join(), span, stamp]);
   useEffect(() => {
     if (!found) return undefined;
-    const size = () => ({ width: box.current.clientWidth, height: box.current.clientHeight });
-    const plot = new uPlot(options(metrics, found.curves, size(), found.range), columns(found.curves, found.range[1]), box.current);
+    const place = box.current; // the reference is gone before the observer is
+    const size = () => ({ width: place.clientWidth, height: place.clientHeight });
+    const plot = new uPlot(options(metrics, found.curves, size(), found.range), columns(found.curves, found.range[1]), place);
     const observer = new ResizeObserver(() => plot.setSize(size()));
-    observer.observe(box.current);
+    observer.observe(place);
     return () => {
       observer.disconnect();
       plot.destroy();

@@ -37,8 +37,9 @@ function Row({ box, metrics }) {
   const value = (name) => show(metrics[name.split(".")[0]], box.health[name]);
   return html`<tr>
     <td><${State} of=${box.state} /></td>
-    <th scope="row"><a href=${`#box/${encodeURIComponent(box.name)}`}>${box.name}</a>${box.revoked ? html` <span class="mark bad">No certificate</span>` : ""}</th>
-    <td>${box.site}</td>
+    <th scope="row"><a href=${`#box/${encodeURIComponent(box.name)}`}>${box.name}</a>${box.revoked ? html` <span class="mark bad">No certificate</span>` : ""}
+      <span class="narrow small soft">${box.site}${box.site && ", "}${ago(box.seen)}</span></th>
+    <td class="wide">${box.site}</td>
     <td class="wide">${box.model}</td>
     <td class="wide">${box.release}</td>
     <td><${Condition} of=${box.condition} /></td>
@@ -46,7 +47,7 @@ function Row({ box, metrics }) {
     <td class="number wide">${value("rung")}</td>
     <td class="number wide">${value("fps")}</td>
     <td class="number wide">${value("stage_p95_ms.sound_heard")}</td>
-    <td class="number">${ago(box.seen)}</td>
+    <td class="number wide">${ago(box.seen)}</td>
   </tr>`;
 }
 
@@ -78,10 +79,10 @@ export function Fleet({ me, catalogue }) {
       ${found && found.devices.length > 0 && html`<div style=${{ marginTop: "1rem" }}>
         <table>
           <thead><tr>
-            <th scope="col">State</th><th scope="col">Box</th><th scope="col">Site</th><th scope="col" class="wide">Model</th>
+            <th scope="col">State</th><th scope="col">Box</th><th scope="col" class="wide">Site</th><th scope="col" class="wide">Model</th>
             <th scope="col" class="wide">Version</th><th scope="col">Health</th><th scope="col" class="number wide">Hottest</th>
             <th scope="col" class="number wide">Rung</th><th scope="col" class="number wide">Frames</th>
-            <th scope="col" class="number wide">Answer, 95 %</th><th scope="col" class="number">Heard</th>
+            <th scope="col" class="number wide">Answer, 95 %</th><th scope="col" class="number wide">Heard</th>
           </tr></thead>
           <tbody>${found.devices.map((box) => html`<${Row} key=${box.name} box=${box} metrics=${metrics} />`)}</tbody>
         </table>
