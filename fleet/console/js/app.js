@@ -56,8 +56,8 @@ function Console() {
   if (!catalogue) return html`<main aria-busy="true"></main>`;
   const leave = () => api("DELETE", "/session").finally(() => setMe({ name: "", role: "", setup: false }));
   return html`
-    <a class="skip" href="#main" onClick=${(event) => (event.preventDefault(), document.querySelector("h1").focus())}>To the content</a>
     <header class="top">
+      <a class="skip" href="#main" onClick=${(event) => (event.preventDefault(), document.querySelector("h1").focus())}>To the content</a>
       <span class="brand">Visavis fleet</span>
       <nav aria-label="Pages">
         ${PAGES.filter(([, , role]) => role === "viewer" || me.role === role).map(
@@ -66,7 +66,7 @@ function Console() {
       </nav>
       <span class="who small">${me.name} · ${me.role} <button onClick=${leave}>Sign out</button></span>
     </header>
-    <main><${Page} at=${at} me=${me} catalogue=${catalogue} /></main>`;
+    <main id="main"><${Page} at=${at} me=${me} catalogue=${catalogue} /></main>`;
 }
 
 render(html`<${Console} />`, document.getElementById("app"));
