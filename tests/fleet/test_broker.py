@@ -103,10 +103,10 @@ def answer(fleet, context, session):
     """What the broker answers to CONNECT on a TLS session that is resumed; b"" if it closes."""
     connect = bytes((0x10, 18, 0, 4)) + b"MQTT" + bytes((5, 2, 0, 30, 0, 0, 5)) + b"box-1"
     try:
-        with socket.create_connection(("127.0.0.1", fleet.settings.broker_port), 10) as plain:
-            with context.wrap_socket(plain, server_hostname="localhost", session=session) as secure:
-                secure.sendall(connect)
-                return secure.recv(100)
+        plain = socket.create_connection(("127.0.0.1", fleet.settings.broker_port), 10)
+        with context.wrap_socket(plain, server_hostname="localhost", session=session) as secure:
+            secure.sendall(connect)
+            return secure.recv(100)
     except (ssl.SSLError, ConnectionError):
         return b""
 
