@@ -5,7 +5,7 @@ between the two. A bell says only "look": a reader that was away looks once and 
 
 Control page, in 64-byte lines, every word with exactly one writer:
 
-    line 0             magic, layout                                                       supervisor, once
+    line 0             magic, layout                                                       supervisor
     line 1             epoch, latest seq, heartbeat, overruns, abandoned, stepped, peak,   writer
                        slot of the latest
     line 2 … 2+slots   generation of the slot: seq of the frame in it, 0 while it is drawn;  writer
@@ -13,7 +13,7 @@ Control page, in 64-byte lines, every word with exactly one writer:
     then one line for  pins (bit per slot), pinned at, last seq, skipped, stale, leased,    that consumer
     each consumer      heartbeat
 
-The supervisor takes over a consumer's pin word in one case only: the consumer is dead (`clear_pins`).
+The supervisor takes over a consumer's pin word in one case only: the consumer is dead (`clear_pins`). Then it also writes line 0 again.
 """
 
 from __future__ import annotations
