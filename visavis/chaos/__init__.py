@@ -73,10 +73,12 @@ def run(
         for name, target in wanted:
             if time.monotonic() - began > minutes * 60:
                 break
-            house.kiosk.check()
             hits.append(_one(house, doable, name, target, rng))
             say(f"{len(hits)}/{len(wanted)} {described(hits[-1])}")
-        more = _open_files(house.kiosk.pid) - descriptors
+            if dead := _dead(house):
+                hits[-1].hang = dead
+                break
+        more = 0 if _dead(house) else _open_files(house.kiosk.pid) - descriptors
         left = [f"{more} descriptors of the supervisor"] if more > 0 else []
         left += _end(house)
     return summary(hits, left, impossible, planned=len(wanted)) | {
@@ -105,6 +107,15 @@ def _one(house: House, doable: dict[str, Fault], name: str, target: str, rng: ra
     return Screen(house).kill() if name == "browser" else hit(house, doable[name], target, rng)
 
 
+def _dead(house: House) -> str:
+    """Why there is no kiosk any more, "" if there is one."""
+    try:
+        house.kiosk.check()
+    except KioskFailed as error:
+        return str(error)
+    return ""
+
+
 def _open_files(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
@@ -112,10 +123,7 @@ def _open_files(pid: int) -> int:
 def _end(house: House) -> list[str]:
     """SIGKILL of the supervisor, the last fault: what of the kiosk is left a moment later."""
     pids = tree(house.kiosk.pid)
-    os.kill(pids[0], signal.SIGKILL)
+    if not _dead(house):
+        os.kill(pids[0], signal.SIGKILL)
     left = what_is_left(pids, house.run_dir)
-    try:
-        house.kiosk.check()
-    except KioskFailed:
-        return left
-    return [*left, "the supervisor outlived SIGKILL"]
+    return left if _dead(house) else [*left, "the supervisor outlived SIGKILL"]

@@ -13,7 +13,7 @@ from runtime import messages as m
 from visavis._processes import tree
 from visavis.chaos.faults import FAULTS, Fault
 from visavis.chaos.hearing import longest_gap, longest_silence
-from visavis.chaos.house import LIMIT_S, LONG, SHORT, SPOKEN, House, zombies
+from visavis.chaos.house import LIMIT_S, LONG, OWN, SHORT, SPOKEN, House, zombies
 from visavis.chaos.seen import Entry
 
 __all__ = ["Hit", "described", "hit", "plan"]
@@ -69,6 +69,8 @@ def _in_turn(targets: Sequence[str], count: int, rng: random.Random) -> list[str
 
 def hit(house: House, fault: Fault, target: str, rng: random.Random) -> Hit:
     """Do the fault in the middle of an answer, wait until it is over, ask again, and judge."""
+    if target in OWN and target not in house.nodes():
+        return Hit(fault.name, target, hang=f"before the fault there was no {target}")
     house.seen.forget(house.seen.mark())
     asked = house.seen.mark()
     began = house.ask(rng.choice(LONG))

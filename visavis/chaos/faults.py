@@ -21,15 +21,13 @@ from runtime import topology
 from runtime.bus import CommandSender, LinkError
 from runtime.context import link_path
 from runtime.messages import Mark
-from runtime.topology import NODES
-from visavis.chaos.house import SPOKEN, House
+from visavis.chaos.house import OWN, SPOKEN, House
 from visavis.rehearse.observer import ring_fds
 
 __all__ = ["FAULTS", "Fault", "names"]
 
 _LASTS_S = 4.0
 """How long pressure is kept up."""
-_OWN = tuple(row.name for row in NODES if not row.external)
 # As laid out in runtime/bus: what the ring is, the writer's words, then slots and consumer, or the anchors.
 _FRAME_WORDS = (0, 1, *range(8, 16), *(16 + 8 * slot + word for slot in range(4) for word in range(7)), *range(48, 55))
 _AUDIO_WORDS = (0, 1, *range(8, 13), *range(16, 20))
@@ -169,10 +167,10 @@ def _page(house: House, _target: str, rng: random.Random) -> str:
 FAULTS: dict[str, Fault] = {
     fault.name: fault
     for fault in (
-        Fault("kill", "SIGKILL of a node", _kill, _OWN, falls=True),
-        Fault("stop", "SIGSTOP of a node: alive, but stuck", _stop, _OWN, falls=True),
+        Fault("kill", "SIGKILL of a node", _kill, OWN, falls=True),
+        Fault("stop", "SIGSTOP of a node: alive, but stuck", _stop, OWN, falls=True),
         Fault("memory", "another program takes and writes a lot of memory", _memory),
-        Fault("starve", "a node gets no more memory", _starve, _OWN),
+        Fault("starve", "a node gets no more memory", _starve, OWN),
         Fault("slow_disk", "the disk is busy with others' writes", _slow_disk),
         Fault("full_disk", "no file takes another byte", _full_disk),
         Fault("flip", "one bit of a ring's control page flips", _flip, ("video", "speech", "mic"), microphone=True),

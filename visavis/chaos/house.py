@@ -25,7 +25,7 @@ from visavis.rehearse.errors import KioskFailed
 from visavis.rehearse.kiosk import Kiosk
 from visavis.rehearse.room import RATE
 
-__all__ = ["LIMIT_S", "LONG", "SHORT", "SPOKEN", "House", "what_is_left", "zombies"]
+__all__ = ["LIMIT_S", "LONG", "OWN", "SHORT", "SPOKEN", "House", "what_is_left", "zombies"]
 
 LIMIT_S = 30.0
 """What has not come by then counts as a hang."""
