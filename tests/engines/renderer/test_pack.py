@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -43,7 +45,7 @@ def test_the_stock_pack_is_small_and_carries_its_licence(stock: Path) -> None:
     assert (stock / "card.md").is_file()
 
 
-@pytest.mark.parametrize("name", ["face-256.onnx", "plate.png", "idle.webp", "thumbnail.webp"])
+@pytest.mark.parametrize("name", ["face-256.onnx", "plate.png", "hair.png", "idle.webp", "thumbnail.webp"])
 def test_a_damaged_file_is_named(copy: Path, name: str) -> None:
     """One flipped byte in any file of the pack is found."""
     data = bytearray((copy / name).read_bytes())
@@ -84,6 +86,7 @@ def test_a_folder_without_a_pack_is_named(tmp_path: Path) -> None:
         ("width = 512", 'width = "wide"', r"key rungs\.width is 'wide'"),
         ('network = "face-256.onnx"', 'network = "other.onnx"', r"key sha256\.other\.onnx missing"),
         ('network = "face-256.onnx"', 'nothing = "x"', r"key files\.network missing"),
+        ("hair_scale =", "hair_size =", r"key files\.hair_scale missing"),
     ],
 )
 def test_a_wrong_key_is_named(copy: Path, old: str, new: str, complaint: str) -> None:
@@ -93,6 +96,30 @@ def test_a_wrong_key_is_named(copy: Path, old: str, new: str, complaint: str) ->
         load_pack(copy)
     assert "\n" not in str(caught.value)
     assert str(copy / "avatar.toml") in str(caught.value)
+
+
+def test_a_hair_picture_of_another_size_is_named(copy: Path) -> None:
+    """The hair and its six shades, or nothing."""
+    file = copy / "hair.png"
+    before = hashlib.sha256(file.read_bytes()).hexdigest()
+    picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    assert picture is not None
+    cv2.imwrite(str(file), picture[:376])
+    _edit(copy, before, hashlib.sha256(file.read_bytes()).hexdigest())
+    with pytest.raises(PackError, match=r"hair\.png: 320 x 376 pixels, it must hold 7 of 320 x 376"):
+        load_pack(copy)
+
+
+def test_a_pack_without_hair_is_one_too(copy: Path) -> None:
+    """A face whose plate carries everything loads and draws."""
+    text = (copy / "avatar.toml").read_text("utf-8")
+    lines = [line for line in text.splitlines() if "hair" not in line]
+    (copy / "avatar.toml").write_text("\n".join(lines) + "\n", "utf-8")
+    pack = load_pack(copy)
+    assert pack.hair is None
+    out = np.zeros((384, 256), np.uint8)
+    select(pack).engine.draw(pack.idle, out, rung=2)
+    assert out[:256].std() > 20
 
 
 def test_a_damaged_network_leaves_a_face_that_moves(copy: Path) -> None:
@@ -106,7 +133,7 @@ def test_a_damaged_network_leaves_a_face_that_moves(copy: Path) -> None:
         out = np.zeros((384, 256), np.uint8)
         chosen.engine.draw(chosen.engine.idle, out, rung=2)
         frames.append(out)
-    assert not np.array_equal(*frames)
+    assert not np.array_equal(frames[0], frames[1])
 
 
 def test_a_network_that_does_not_run_leaves_a_face_that_moves(copy: Path, pack: AvatarPack) -> None:
