@@ -1,0 +1,178 @@
+"""The console in a real Chromium against a real controller: an admin's first day, phone, keyboard, both schemes, axe-core."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+import runtime.telemetry as t
+from fleet import accounts
+from tests.fleet.support import Fleet, Stranger
+
+pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore:unclosed <ssl:ResourceWarning")]
+
+AXE = Path(__file__).parents[1] / "kiosk" / "node_modules" / "axe-core" / "axe.min.js"
+RULES = "{ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }"
+PASSWORD = "correct horse battery"
+LIMIT_MS = 60_000
+HEALTH = {"temperature": 96.0, "rung": 2, "fps": 24.5, "memory_free": 0.4, "stage_p95_ms.sound_heard": 900.0, "node_state.voice": "ready"}
+
+
+def tell(box, **health):
+    assert box.say(t.UpKind.STATUS, t.Status(state="online"), retain=True) == 0
+    birth = t.Birth(attributes={"site": "Store 12", "model": "Orin"}, versions={"visavis": "1.2"}, commands=("ping",), health_s=3600)
+    assert box.say(t.UpKind.BIRTH, birth) == 0
+    assert box.say(t.UpKind.HEALTH, t.Health(m=HEALTH | health, full=True)) == 0
+    assert box.say(t.UpKind.EVENT, t.EventBody(code="node_down", names={"node": "voice", "cause": "stuck"}, numbers={"restarts": 1})) == 0
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium; of one module, because Playwright's loop keeps asyncio.run from others."""
+    path = os.environ.get("VISAVIS_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if not path:
+        pytest.skip("no Chromium: install the package chromium or set VISAVIS_CHROMIUM")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A controller with an admin, a hot box that talks and one that was never seen."""
+    fleet = Fleet(tmp_path_factory.mktemp("console") / "data")
+    box = Stranger(fleet, fleet.enrol("box-1"), "box-1")
+    fleet.enrol("box-2")
+    tell(box)
+    accounts.create(fleet.db, "anna", accounts.Role.ADMIN, PASSWORD, 1)
+    fleet.box = box
+    fleet.until(lambda: fleet.codes("box-1").count("node_down") == 1)
+    yield fleet
+    box.close()
+    fleet.stop()
+
+
+@pytest.fixture
+def opened(browser, shop):
+    """Opens the console at a page, signed in; fails the test on any error in a console."""
+    problems, contexts = [], []
+
+    def open_at(page_name, **more):
+        context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | more))
+        contexts.append(context)
+        key = accounts.open_session(shop.db, "anna", shop.times.wall_ms())
+        context.add_cookies([{"name": shop.controller.cookie, "value": key, "url": shop.controller.server.url}])
+        context.set_default_timeout(LIMIT_MS)
+        page = context.new_page()
+        page.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto(f"{shop.controller.server.url}/#{page_name}")
+        page.wait_for_selector(".charts .u-wrap" if "box/" in page_name else "main table")
+        return page
+
+    yield open_at
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+def violations(page):
+    """What axe finds: rule and element."""
+    if not AXE.exists():
+        pytest.skip("axe-core is not installed: npm ci in tests/kiosk")
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate(f"() => axe.run(document, {RULES})")["violations"]
+    return [f"{rule['id']}: {node['html'][:120]}" for rule in found for node in rule["nodes"]]
+
+
+def test_first_sign_in(browser, tmp_path):
+    """The link that the controller tells at its start leads to the first admin, then to an empty list; signing out ends it."""
+    fleet = Fleet(tmp_path / "data")
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(LIMIT_MS)
+    page.goto(fleet.call(lambda: fleet.controller.welcome))
+    assert page.input_value("input[name=code]") == accounts.setup_code(fleet.data)
+    page.get_by_label("Name").fill("anna")
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_label("Password again").fill("something else")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=The two passwords differ.")
+    assert violations(page) == []
+    page.get_by_label("Password again").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=No boxes yet")
+    page.click("text=Sign out")
+    page.wait_for_selector("text=Sign in to the fleet")
+    assert context.request.get(f"{fleet.controller.server.url}/api/v1/devices").status == 401
+    context.close()
+    fleet.stop()
+
+
+def test_the_list_is_live_and_can_be_filtered(opened, shop):
+    """A box that gets cooler is shown so without a reload; a filter leaves only what matches."""
+    page = opened("fleet")
+    row = page.locator("tr", has_text="box-1")
+    assert "96 °C" in row.inner_text()
+    assert "Act" in row.inner_text()
+    tell(shop.box, temperature=61.0)
+    page.wait_for_selector("tr:has-text('box-1'):has-text('61 °C'):has-text('Well')")
+    page.get_by_label("Name or site").fill("store")
+    page.wait_for_selector("tr:has-text('box-2')", state="detached")
+    page.get_by_label("Name or site").fill("")
+    page.click("button:has-text('Lost')")
+    page.wait_for_selector("text=No box matches.")
+
+
+def test_a_command_and_its_answer(opened, shop):
+    """Sent by keyboard from the box's page, it reaches the box; its answer appears by itself, with who sent it."""
+    page = opened("box/box-1")
+    page.get_by_label("Command").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("tr:has-text('anna')")
+    shop.box.wait(lambda: any(message.topic.endswith("/command") for message in shop.box.came))
+    message = next(message for message in shop.box.came if message.topic.endswith("/command"))
+    command = t.decode_down(message.payload, t.DownKind.COMMAND)[1]
+    assert (command.name, command.by) == ("ping", "anna")
+    shop.box.say(t.UpKind.JOB, t.Answer(id=command.id, name="ping", outcome=t.Outcome.DONE, result={"uptime_s": 7}))
+    page.wait_for_selector("tr:has-text('done')")
+    assert "Hottest sensor" in page.get_by_role("img").first.get_attribute("aria-label")
+
+
+def test_enrol_and_revoke(opened, shop):
+    """The enrolment's dialog hands out four files; revoking asks first, and then the box is told to have no certificate."""
+    page = opened("fleet")
+    page.click("text=Enrol a box")
+    page.get_by_label("Name", exact=True).fill("box-3")
+    page.click("text=Make the certificate")
+    with page.expect_download() as download:
+        page.click("button:has-text('box-3.key')")
+    assert b"PRIVATE KEY" in Path(download.value.path()).read_bytes()
+    assert page.locator("dialog button").all_inner_texts() == ["ca.pem", "box-3.pem", "box-3.key", "fleet.toml", "Done"]
+    page.click("text=Done")
+    page.click("a:has-text('box-3')")
+    page.click("text=Revoke all")
+    page.click("text=Leave it")
+    assert not shop.device("box-3").revoked
+    page.click("text=Revoke all")
+    page.click("dialog button.danger")
+    page.wait_for_selector("text=This box has no valid certificate")
+    assert shop.device("box-3").revoked
+
+
+@pytest.mark.parametrize("name", ["fleet", "box/box-1", "events", "audit", "people"])
+def test_axe_and_phone(opened, name):
+    """WCAG 2.2 A and AA and best practice, light and dark; at a phone's width nothing is cut off sideways."""
+    page = opened(name, viewport={"width": 390, "height": 844}, color_scheme="dark")
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    assert violations(page) == []
+    assert page.evaluate("document.activeElement.tagName") == "H1"
