@@ -76,8 +76,9 @@ export function Chart({ title, device, names, titles, metrics, span, stamp }) {
     );
     return { range, curves };
   }, [device, names.join(), span, stamp]);
+  const empty = Boolean(found) && found.curves.every((curve) => !curve.ts.length);
   useEffect(() => {
-    if (!found) return undefined;
+    if (!found || empty) return undefined;
     const place = box.current; // the reference is gone before the observer is
     const size = () => ({ width: place.clientWidth, height: place.clientHeight });
     const plot = new uPlot(options(metrics, found.curves, size(), found.range), columns(found.curves, found.range[1]), place);
@@ -92,6 +93,7 @@ export function Chart({ title, device, names, titles, metrics, span, stamp }) {
   return html`<figure class="chart card">
     <figcaption><h3>${title}</h3>
       <p class="small soft">${titles.map((text, index) => html`<span class="key ${index ? "two" : "one"}" aria-hidden="true"></span>${text}`)}</p></figcaption>
-    <div class="plot" ref=${box} role="img" aria-label=${texts.join("; ")}></div>
+    ${empty && html`<p class="soft">Nothing was told in this time.</p>`}
+    <div class="plot" hidden=${empty} ref=${box} role="img" aria-label=${texts.join("; ")}></div>
   </figure>`;
 }
