@@ -51,7 +51,7 @@ class Tuning:
     even: float = 2.8  # nats per sound that the pack's words may cost beyond mere sounds, until they are as likely wrong as right …
     allowance: float = 10.0  # … after these, which any sentence costs: else a "no" would never be sure
     steepness: float = 2.8
-    even_sound: float = 1.5  # the same for the misfit of the sounds alone
+    even_sound: float = 1.6  # the same for the misfit of the sounds alone
     steepness_sound: float = 5.0
 
 
