@@ -91,6 +91,7 @@ class Controller:
         self._told: set[tuple[str, str]] = set()
         self._listening_since = 0
         self._tasks: list[asyncio.Task[None]] = []
+        self.ended = asyncio.Event()  # a part of it failed: stop, and begin anew
 
     # --- life
 
@@ -135,7 +136,8 @@ class Controller:
         try:
             await work
         except Exception:
-            log.exception("a part of the controller ended; it needs a restart")
+            log.exception("a part of the controller ended")
+            self.ended.set()
             raise
 
     def _login(self) -> Login:

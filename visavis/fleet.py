@@ -55,25 +55,31 @@ def serve(*, data: Path | None = None, host: str = "127.0.0.1", port: int = 8480
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     settings = Settings(data=_data(data), host=host, port=port, broker_host=broker_host, broker_port=broker_port, tenant=tenant, names=name)
-    asyncio.run(_serve(settings))
-    return 0
+    return asyncio.run(_serve(settings))
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings) -> int:
+    """Exit status 1 if a part of it failed: whoever started it begins anew."""
     from fleet.controller import Controller
     from runtime.telemetry.times import SystemTimes
 
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     controller = Controller(settings, SystemTimes())
+    told: list[int] = []
+
+    def stop(number: int) -> None:
+        told.append(number)
+        controller.ended.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop, number)
     try:
         await controller.start()
         print(f"The fleet's broker is ready: {settings.broker}", flush=True)
         print(f"The console: {controller.welcome}", flush=True)
-        await stop.wait()
+        await controller.ended.wait()
     finally:
         await controller.stop()
+    return 0 if told else 1
 
 
 @app.command
