@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from engines.animation.moods import take_tags
 from runtime.conversation.floor_state import QUIET_DB, Action, Back, Barge, Clause, Event, FloorRules, FloorState, Step, Tick, Utterance
 from runtime.conversation.interruption import Overlap, judge_overlap, tokens
 from runtime.messages import (
@@ -147,7 +148,7 @@ def _overlap(rules: FloorRules, state: FloorState, now_ns: int) -> Step:
     said = state.utterance
     if not state.barge or said is None:
         return state, ()
-    spoken = {word for clause in state.clauses for word in tokens(clause.text)}
+    spoken = {word for clause in state.clauses for word in tokens(take_tags(clause.text)[0])}
     ended = not said.voiced and said.final
     softer_db = state.voice_db - said.level_db if state.voice_db > QUIET_DB else 0.0
     verdict = judge_overlap(
@@ -188,7 +189,7 @@ def _reply(state: FloorState, event: Reply) -> Step:
 
 def _unanswered(state: FloorState) -> FloorState:
     """Back to rest where the whole reply is empty: what was heard was not meant for us."""
-    if state.clauses and state.clauses[-1].last and not any(clause.text for clause in state.clauses):
+    if state.clauses and state.clauses[-1].last and not any(take_tags(clause.text)[0] for clause in state.clauses):
         return replace(state, posture=_rest(state.session), asked=None, reason="not for us")
     return state
 

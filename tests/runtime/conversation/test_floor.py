@@ -248,6 +248,36 @@ def test_its_own_echo_does_not_stop_it():
     assert story.state.turn == turn
 
 
+def test_a_tag_of_the_reply_is_no_word_that_it_says():
+    """ "[sorry]" is for the face: a visitor who says "sorry" is no echo, and a reply of nothing but a tag is none."""
+    story = Story()
+    story.says("do you have mocha")
+    story.wait(400)
+    story.answers("[sorry] We are out of it.")
+    story.on(story.voice(ActivityKind.ONSET, 5000))
+    story.on(Transcript(0, story.now, 5000, 5000, "sorry can i have tea", confidence=0.9), 300)
+    assert [a.action for a in story.on(story.voice(ActivityKind.LEVEL, 5000, speech_ms=400.0), 50) if isinstance(a, Sound)] == [
+        SoundAction.STOP
+    ]
+    story = Story()
+    story.says("do you have mocha")
+    story.wait(400)
+    story.on(Reply(story.state.turn, story.now, 0, "[nod]", last=True))
+    assert story.state.reason == "not for us"
+
+
+def test_sound_that_is_surely_words_stops_it_before_they_are_understood():
+    """The recogniser's chance of words reaches the verdict; a low one lets even a long sound pass."""
+    story = speaking()
+    story.on(story.voice(ActivityKind.ONSET, 5000))
+    story.on(Transcript(0, story.now, 5000, 5000, "", worded=0.95), 200)
+    assert story.on(story.voice(ActivityKind.LEVEL, 5000, speech_ms=300.0), 50)[0].action is SoundAction.STOP
+    story = speaking()
+    story.on(story.voice(ActivityKind.ONSET, 5000))
+    story.on(Transcript(0, story.now, 5000, 5000, "", worded=0.1), 200)
+    assert not story.on(story.voice(ActivityKind.LEVEL, 5000, speech_ms=900.0), 600)
+
+
 def test_typed_words_are_granted_at_once():
     """The keyboard waits for nobody, and stops a running answer."""
     story = speaking()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from engines.recognition import PocketsphinxRecogniser
+from engines.recognition import Hypothesis, PocketsphinxRecogniser
 from runtime.messages import MIC_RATE, Activity, ActivityKind, Floor, Message, MicTick, Posture, Reply, Session, Transcript
 from runtime.nodes.recogniser import PRE_ROLL, Ear
 from tests.engines.recognition.speech import DOMAIN, say
@@ -184,3 +184,16 @@ def test_only_an_answer_that_was_heard_is_expected(room: Room, monkeypatch: pyte
     room.hear(floor(3, granted=3), activity(ActivityKind.ONSET, 0, 0))
     room.hear(floor(4, visit=2, granted=3), activity(ActivityKind.ONSET, 0, 0))
     assert hints == ["", "size", ""]
+
+
+def test_a_changed_chance_of_words_is_told_though_the_text_is_the_same(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The avatar has to stop before a word is understood; a chance that hardly moved is no news."""
+    chances = iter((0.2, 0.22, 0.9))
+    monkeypatch.setattr(room.ear._engine, "partial", lambda: Hypothesis(worded=next(chances, 0.9)))
+    monkeypatch.setattr("runtime.nodes.recogniser._EVERY_NS", 0)
+    onset = room.play(np.zeros(MIC_RATE, np.int16))
+    room.hear(activity(ActivityKind.ONSET, onset, onset))
+    room.settle()
+    for _ in range(3):
+        room.play(np.zeros(640, np.int16))
+    assert [transcript.worded for transcript in room.listen()] == [0.2, 0.9]
