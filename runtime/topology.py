@@ -81,7 +81,7 @@ _ALL = ("renderer", "stage", "listener", "recogniser", "dialogue", "voice", "hea
 LINKS: tuple[Link, ...] = (
     Link("mic", Kind.STREAM, "stage", ("listener", "recogniser"), m.MicTick, hz=50, ring=MIC_RING),
     Link("activity", Kind.STREAM, "listener", ("conductor", "stage", "recogniser", "renderer", "uplink"), m.Activity, hz=10),
-    Link("words", Kind.STREAM, "recogniser", ("conductor", "stage"), m.Transcript, hz=12),
+    Link("words", Kind.STREAM, "recogniser", ("conductor", "stage"), m.Transcript, hz=20),
     Link("floor", Kind.STREAM, "conductor", _ALL, m.Floor, hz=2),
     Link("ask", Kind.COMMAND, "conductor", ("dialogue",), m.Ask, hz=1, deadline_ms=5000, capacity=16),
     Link("reply", Kind.STREAM, "dialogue", ("voice", "conductor", "stage", "recogniser"), m.Reply, hz=3),
