@@ -249,7 +249,7 @@ def test_its_own_echo_does_not_stop_it():
 
 
 def test_a_tag_of_the_reply_is_no_word_that_it_says():
-    """ "[sorry]" is for the face: a visitor who says "sorry" is no echo, and a reply of nothing but a tag is none."""
+    """A tag ("[sorry]") is for the face: a visitor who says "sorry" is no echo, and a reply of nothing but a tag is none."""
     story = Story()
     story.says("do you have mocha")
     story.wait(400)
