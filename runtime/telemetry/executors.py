@@ -33,7 +33,7 @@ _MISSING = {
     "brightness": "no lever for the screen's brightness",
     "language": "no node takes a language from the fleet: the page's is the visitor's",
     "switch_pack": "a running kiosk cannot change its pack: set pack_path in kiosk.toml and restart it",
-    "governor": "no governor runs in this kiosk",
+    "governor": "the governor takes no rung from the fleet",
     "update": "nothing on this box installs releases from the fleet",
 }
 """Commands of the contract that nothing here carries out, and what is missing."""

@@ -143,6 +143,7 @@ def test_what_cannot_be_done_is_said_honestly(house):
             done = house.run(row.name, None)
             assert done.outcome is t.Outcome.UNSUPPORTED
             assert len(done.reason) > 10
+    assert house.run("governor", None).reason == "the governor takes no rung from the fleet"
     assert house.run("volume", Volume(level=0.5)).outcome is t.Outcome.UNSUPPORTED
     assert house.run("snapshot", Snapshot()).reason == "no frame was drawn"
 
