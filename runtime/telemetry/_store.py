@@ -15,7 +15,10 @@ from pathlib import Path
 
 import msgspec
 
-__all__ = ["Row", "Store", "is_damage"]
+__all__ = ["Key", "Row", "Store", "is_damage"]
+
+Key = tuple[int, str, int]
+"""Id, boot, seq of a row."""
 
 _OVERHEAD = 96
 """Bytes a row costs beside its body: columns, two indices, the share of half-empty pages."""
@@ -49,6 +52,11 @@ class Row(msgspec.Struct, frozen=True):
     boot: str = ""
     seq: int = 0
     id: int = 0
+
+    @property
+    def key(self) -> Key:
+        """What the row is as long as nothing is merged into it: an id stays when another report takes the place."""
+        return self.id, self.boot, self.seq
 
     @property
     def cost(self) -> int:

@@ -87,8 +87,9 @@ class Inbox:
             self._refuse("malformed")
         else:
             if isinstance(body, c.Ack):
+                now = self._times.mono_ms()
                 for acked in body.acked:
-                    self._outbox.remove(sender.acked(acked, self._times.mono_ms()))
+                    sender.again(self._outbox.remove(sender.acked(acked, now)), now)
             elif isinstance(body, c.Shadow):
                 self._shadow(body)
             else:

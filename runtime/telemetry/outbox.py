@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import msgspec
 
-from runtime.telemetry._store import Row, Store, is_damage
+from runtime.telemetry._store import Key, Row, Store, is_damage
 from runtime.telemetry.contract import ClockState, Health, UpKind
 from runtime.telemetry.times import Times
 
@@ -178,10 +178,13 @@ class Outbox:
         """Since the row was written; None if the machine was started anew meanwhile."""
         return self._times.mono_ms() - row.mono if row.boot in self._boots else None
 
-    def remove(self, ids: Iterable[int]) -> None:
-        """The controller has committed these rows."""
-        rows = self.rows(ids)
-        self._guard(lambda store: store.remove(rows), anywhere=True)
+    def remove(self, keys: Iterable[Key]) -> list[int]:
+        """The controller has committed these rows. One into which others were merged since is another one: it stays, its id is returned."""
+        known = set(keys)
+        found = self.rows({id_ for id_, _, _ in known})
+        committed = [row for row in found if row.key in known]
+        self._guard(lambda store: store.remove(committed), anywhere=True)
+        return [row.id for row in found if row.key not in known]
 
     def counts(self) -> Counts:
         """A copy of the counters."""

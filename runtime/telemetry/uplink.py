@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from runtime.telemetry._store import Row
+from runtime.telemetry._store import Key, Row
 from runtime.telemetry.contract import Acked
 
 __all__ = ["Action", "Connect", "Event", "Link", "Lost", "Refused", "Sender", "Source", "Tell", "Tick", "Up", "Welcomed", "decide"]
@@ -292,7 +292,7 @@ class Sender:
         elif code == _QUOTA:
             self._hold_ms = now_ms + self.again_ms
 
-    def acked(self, acked: Acked, now_ms: int) -> list[int]:
+    def acked(self, acked: Acked, now_ms: int) -> list[Key]:
         """The rows among those sent that the controller has committed; they are forgotten here. What was never sent is not believed."""
         ranges = sorted(acked.ranges)
         firsts = [first for first, _ in ranges]
@@ -304,8 +304,14 @@ class Sender:
             place = bisect_right(firsts, entry.seq) - 1
             if entry.boot == acked.boot and place >= 0 and entry.seq <= reach[place]:
                 done.append(id_)
+        keys = [(id_, self.sent[id_].boot, self.sent[id_].seq) for id_ in done]
         for id_ in done:
             del self.sent[id_]
         if done:
             self._acked_ms, self._probe_ms, self._probes = now_ms, 0, 0
-        return done
+        return keys
+
+    def again(self, ids: Iterable[int], now_ms: int) -> None:
+        """Send these rows soon: the cursors have passed them, but what was acknowledged was there before others were merged into them."""
+        for id_ in ids:
+            self.sent[id_] = _Sent(boot="", seq=0, kind="", due_ms=now_ms, waiting=False)  # nothing of it can be acknowledged yet

@@ -223,6 +223,30 @@ def test_no_room_for_answers(tmp_path):
     asyncio.run(whole())
 
 
+def test_an_acknowledgement_that_comes_after_the_merging(tmp_path):
+    """A report that stands for eight is not what the controller acknowledged under the number of the last: it stays and is sent."""
+    box = Box(tmp_path, limits=Limits(max_bytes=24_000))
+
+    def health(count):
+        for number in range(count):
+            box.outbox.put(t.UpKind.HEALTH, t.encode(t.Health(m={"turns": number})))
+        box.outbox.flush(force=True)
+
+    health(40)
+    box.sender.up(box.times.mono, 0, 20)
+    box.times.advance(5)
+    sent = box.sender.plan(box.outbox, box.times.mono)
+    health(200)
+    (merged,) = (row for row in box.outbox.health(0, 300) if row.id == sent[7].id)
+    assert merged.n > 1
+    box.send(t.Ack(acked=(t.Acked(boot=sent[7].boot, ranges=((sent[0].seq, sent[7].seq),)),)), t.DownKind.ACK)
+    assert sum(row.n for row in box.outbox.health(0, 300)) == 240
+    assert merged in box.sender.plan(box.outbox, box.times.mono)
+    box.send(t.Ack(acked=(t.Acked(boot=merged.boot, ranges=((merged.seq, merged.seq),)),)), t.DownKind.ACK)
+    assert sum(row.n for row in box.outbox.health(0, 300)) == 240 - merged.n
+    box.outbox.close()
+
+
 anything = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3),

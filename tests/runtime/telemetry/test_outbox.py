@@ -92,7 +92,7 @@ def test_numbers_grow_within_a_boot_and_are_never_used_twice(box):
             outbox.put(UpKind.EVENT, event(number))
         rows = outbox.events(0, 100)
         seen += [(row.boot, row.seq) for row in rows]
-        outbox.remove(row.id for row in rows)
+        outbox.remove(row.key for row in rows)
     assert len(set(seen)) == len(seen) == 15
     assert [seq for _, seq in seen] == sorted(seq for _, seq in seen)
     assert seen[0][0] == seen[9][0] != seen[10][0]
@@ -102,7 +102,7 @@ def test_only_what_is_removed_goes(box):
     """Rows stay over restarts until the controller has them."""
     for number in range(4):
         box.outbox.put(UpKind.EVENT, event(number))
-    box.outbox.remove(row.id for row in box.outbox.events(0, 100)[1:3])
+    box.outbox.remove(row.key for row in box.outbox.events(0, 100)[1:3])
     assert numbers(box.outbox) == numbers(box.again("other")) == [0, 3]
 
 
@@ -265,7 +265,7 @@ def test_damage_under_a_running_kiosk(box):
         file.seek(8192)
         file.write(b"\xff" * (size - 8192))
     for number in range(5):
-        box.outbox.remove(row.id for row in box.outbox.health(0, 3000))
+        box.outbox.remove(row.key for row in box.outbox.health(0, 3000))
         box.outbox.put(UpKind.EVENT, event(number))
     assert box.outbox.counts().corrupt == 1
     box.times.advance(RETRY_MS / 1000)
@@ -341,7 +341,7 @@ class Machine(RuleBasedStateMachine):
     def acknowledge(self, data):
         rows = self.box.outbox.events(0, 10_000)
         chosen = data.draw(st.sets(st.sampled_from(rows)) if rows else st.just(set()))
-        self.box.outbox.remove([row.id for row in chosen])
+        self.box.outbox.remove([row.key for row in chosen])
         gone = {msgspec.json.decode(row.body)["numbers"]["restarts"] for row in chosen}
         self.expected = [number for number in self.expected if number not in gone]
 

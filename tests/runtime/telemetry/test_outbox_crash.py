@@ -215,7 +215,7 @@ for _ in range(20):
     in_memory += not put()
     if outbox.trouble:
         row = outbox.events(0, 100)[-1]
-        outbox.remove([row.id])
+        outbox.remove([row.key])
         gone.append(number)
     times.advance(RETRY_MS / 1000)
     outbox.flush()

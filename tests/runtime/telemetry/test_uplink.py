@@ -166,8 +166,8 @@ class Post:
 
     def ack(self, rows):
         for row in rows:
-            ids = self.sender.acked(Acked(boot=row.boot, ranges=((row.seq, row.seq),)), self.times.mono)
-            self.outbox.remove(ids)
+            keys = self.sender.acked(Acked(boot=row.boot, ranges=((row.seq, row.seq),)), self.times.mono)
+            self.outbox.remove(keys)
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def test_acknowledged_rows_go(post):
     boot = rows[0].boot
     ranges = ((rows[3].seq, rows[4].seq), (rows[0].seq, rows[1].seq), (10**15, 2**60))
     done = post.sender.acked(Acked(boot=boot, ranges=ranges), post.times.mono)
-    assert sorted(done) == [rows[0].id, rows[1].id, rows[3].id, rows[4].id]
+    assert sorted(done) == [rows[0].key, rows[1].key, rows[3].key, rows[4].key]
     post.outbox.remove(done)
     assert [row.id for row in post.plan(31)] == [rows[2].id]
 
@@ -234,7 +234,7 @@ def test_what_was_never_sent_is_not_believed(post):
     other = post.sender.acked(Acked(boot="f" * 16, ranges=((0, 2**62),)), post.times.mono)
     done = post.sender.acked(Acked(boot=sent[0].boot, ranges=((0, 2**62),)), post.times.mono)
     assert other == []
-    assert sorted(done) == sorted(row.id for row in sent)
+    assert sorted(done) == sorted(row.key for row in sent)
     post.outbox.remove(done)
     assert post.outbox.counts().rows == 50 - len(sent)
 
@@ -251,7 +251,7 @@ def test_ranges_mean_what_they_say(ranges, seqs):
     sender = Sender()
     sender.sent = {seq: _Sent("b" * 16, seq, "event", 0, waiting=False) for seq in seqs}
     done = sender.acked(Acked(boot="b" * 16, ranges=ranges), 0)
-    assert set(done) == {seq for seq in seqs if any(first <= seq <= last for first, last in ranges)}
+    assert set(done) == {(seq, "b" * 16, seq) for seq in seqs if any(first <= seq <= last for first, last in ranges)}
 
 
 def test_when_nobody_listens_one_row_asks(post):
@@ -327,7 +327,7 @@ def test_rows_that_went_meanwhile_are_forgotten(post):
     post.up(window=2)
     post.event(2)
     rows = post.plan()
-    post.outbox.remove(row.id for row in rows)
+    post.outbox.remove(row.key for row in rows)
     post.event(1)
     post.plan(31)
     post.puback(rows)

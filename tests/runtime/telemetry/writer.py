@@ -24,7 +24,7 @@ def main(path: Path, first: int, count: int, seconds: float) -> None:
         if number % 3 == 0:
             outbox.flush(force=True)
         if number % 5 == 0:
-            outbox.remove(row.id for row in outbox.health(0, 3))
+            outbox.remove(row.key for row in outbox.health(0, 3))
         if not outbox.put(UpKind.EVENT, encode(EventBody(code="node_down", numbers={"restarts": number}))):
             raise SystemExit(f"not kept: {outbox.trouble}")
         os.write(1, f"kept {number}\n".encode())
