@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from engines.animation import Animator
 from engines.animation.card import Card
 from engines.renderer import Rung
 from runtime.clock import ManualClock
+from runtime.context import Context
 from runtime.following import NS, STALE_NS, Follower
 from runtime.messages import (
     VOICE_RATE,
@@ -653,6 +655,36 @@ def test_a_broken_avatar_still_gives_a_face(tmp_path: Path):
             thread.join(10)
     assert (seen["video"].width, seen["video"].height) == (384, 384)
     assert "nothing" in seen["notice"].text
+
+
+@contextlib.contextmanager
+def _node(bench: Bench) -> Iterator[Context]:
+    """The node as it is started, and the stage that sees it."""
+    ctx, stage = bench.context("renderer"), bench.context("stage")
+    thread = threading.Thread(target=main, args=(ctx,))
+    thread.start()
+    try:
+        yield stage
+    finally:
+        ctx.stop()
+        thread.join(10)
+
+
+@pytest.mark.system
+def test_a_picture_is_behind_the_face(tmp_path: Path):
+    """The node starts with a picture as [video] background and draws over it."""
+    import cv2
+
+    picture = tmp_path / "shop.png"
+    cv2.imwrite(str(picture), np.full((4, 6, 3), 250, np.uint8))
+    config = tmp_path / "kiosk.toml"
+    config.write_text(f'avatar_path = "{tmp_path / "nothing"}"\n[video]\nbackground = "{picture}"\n')
+    with (
+        Bench(config=config) as bench,
+        _node(bench) as stage,
+        stage.frame_reader("video").lease(bench.wait_for(stage, "video")) as view,
+    ):
+        assert view[0, 0] > 200
 
 
 def test_backgrounds(tmp_path: Path):
