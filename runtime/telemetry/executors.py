@@ -83,7 +83,7 @@ class Executors:
         return tuple(sorted(self._do))
 
     async def run(self, name: str, args: Any) -> Done:
-        """Carry out a command whose arguments are of its row; never raises."""
+        """Carry out a command whose arguments are of its row; what the system refuses is told as FAILED."""
         do = self._do.get(name)
         if do is None:
             return Done(Outcome.UNSUPPORTED, _MISSING.get(name, "needs systemd, which does not run here"))

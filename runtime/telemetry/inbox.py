@@ -157,6 +157,9 @@ class Inbox:
             done = await asyncio.wait_for(self._execute(command.name, arguments(command)), _LIMIT_S)
         except asyncio.TimeoutError:
             done = Done(c.Outcome.FAILED, "took too long")
+        except Exception as error:  # without an answer the fleet would wait for one, and not dare to ask again
+            log.exception("the command %s broke", command.name)
+            done = Done(c.Outcome.FAILED, f"not foreseen ({type(error).__name__}), see the box's log")
         took = self._times.mono_ms() - began
         made = c.Answer(id=command.id, name=command.name, outcome=done.outcome, reason=done.reason, result=done.result, took_ms=took)
         if len(c.encode(made)) > c.MAX_UP - 1024:

@@ -78,6 +78,7 @@ class Box:
         self.done, self.events, self.settings = [], [], {}
         self.block = asyncio.Event()
         self.block.set()
+        self.error: Exception | None = None
         self.began = asyncio.Event()
         self.sender = Sender()
         self.open("boot")
@@ -100,6 +101,8 @@ class Box:
         self.done.append((name, args))
         self.began.set()
         await self.block.wait()
+        if self.error is not None:
+            raise self.error
         return Done(t.Outcome.DONE)
 
     def set(self, name, value):
@@ -184,6 +187,18 @@ async def test_not_more_at_once_than_it_can(box):
     box.block.set()
     await settle(box)
     assert len(box.done) == MOST_AT_ONCE
+
+
+@live
+async def test_what_nobody_foresaw_is_answered(box):
+    """A command whose execution breaks is answered `failed` with the kind of error alone: its text may hold paths."""
+    box.error = ValueError("/secret/path")
+    box.send(command())
+    await settle(box)
+    assert [(answer.id, answer.outcome, answer.reason) for answer in box.answers()] == [
+        ("c1", t.Outcome.FAILED, "not foreseen (ValueError), see the box's log")
+    ]
+    assert ("command_run", {"name": "ping", "outcome": "failed"}, {}) in box.events
 
 
 @live
