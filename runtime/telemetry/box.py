@@ -56,7 +56,7 @@ class Uplink:
         self._outbox = Outbox(folder / "outbox.db", times, kernel_boot(), Limits(max_bytes=fleet.outbox_mb << 20))
         self._life = self._outbox.life
         self._collector = Collector([*(row.name for row in topology.NODES), topology.SUPERVISOR])
-        self._reporter, self._machine = Reporter(), Machine(folder)
+        self._reporter, self._machine = Reporter(), Machine(folder, ctx.config.firmware.root)
         self._link, self._sender = Link(), Sender(backlog_hz=fleet.backlog_hz)
         self._health_s, self._health_ms = fleet.health_s, 0
         self._connects = 0
@@ -130,6 +130,7 @@ class Uplink:
             last = (self._topic(c.UpKind.STATUS), self._status("offline")) if self._link.phase == "up" else None
             self._wire.close(last)
         self._outbox.close()
+        self._machine.close()
 
     def _server(self) -> Server:
         fleet: Fleet = self._fleet

@@ -12,11 +12,15 @@ __all__ = ["Machine"]
 
 
 class Machine:
-    """Readings of this box; `disk` is a folder on the data partition, `proc` and `sensors` stand in for the real ones in tests."""
+    """Readings of this box; `disk` is a folder on the data partition, under `root` lie the box's sys and proc."""
 
-    def __init__(self, disk: Path, proc: Path = Path("/proc"), sensors: Sensors | None = None) -> None:
-        self._disk, self._proc = disk, proc
-        self._sensors = sensors or Sensors()
+    def __init__(self, disk: Path, root: Path = Path("/")) -> None:
+        self._disk, self._proc = disk, root / "proc"
+        self._sensors = Sensors(root, nvml=root == Path("/"))
+
+    def close(self) -> None:
+        """Let go of the graphics card."""
+        self._sensors.close()
 
     def figures(self) -> dict[str, int | float | bool | str]:
         """By names of the catalogue."""
