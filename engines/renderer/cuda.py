@@ -14,9 +14,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.errors import EngineError, EngineMissing
+from engines.errors import EngineError
 
-__all__ = ["Gpu", "GpuError", "GpuOutOfMemory", "Opened", "Pinned", "open_gpu"]
+__all__ = ["Gpu", "GpuError", "GpuOutOfMemory", "Opened", "Pinned", "first_line", "open_gpu"]
 
 Bytes = NDArray[np.uint8]
 
@@ -127,6 +127,11 @@ class Opened(NamedTuple):
     why_not: dict[str, str]
 
 
+def first_line(error: Exception) -> str:
+    """What an error of anybody's says, in one line."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 def open_gpu(index: int = 0, *, only: str = "") -> Opened:
     """The first back end, or `only` that one, that reaches GPU number `index`."""
     why_not = {}
@@ -135,10 +140,8 @@ def open_gpu(index: int = 0, *, only: str = "") -> Opened:
             continue
         try:
             gpu: Gpu = getattr(importlib.import_module(module), kind)(index)
-        except EngineMissing as error:
-            why_not[name] = str(error)
-        except GpuError as error:
-            why_not[name] = f"{error}"
+        except Exception as error:  # noqa: BLE001 - bindings beside another driver fail in any way at all
+            why_not[name] = first_line(error)
         else:
             return Opened(gpu, why_not)
     return Opened(None, why_not)

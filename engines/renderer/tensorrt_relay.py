@@ -18,10 +18,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.compile import CompileError, EngineCache, Library, Target
-from engines.errors import EngineError
-from engines.renderer._types import Colour, Renderer
-from engines.renderer.cuda import Gpu, GpuError
+from engines.compile import CompileError, EngineCache, Library, OutOfMemory, Target
+from engines.errors import EngineError, EngineMissing
+from engines.renderer._types import Colour, Renderer, RendererError
+from engines.renderer.cuda import Gpu, first_line
 from engines.renderer.pack import AvatarPack
 from engines.renderer.tensorrt import TensorRTRenderer
 
@@ -66,6 +66,8 @@ def prepare(pack: AvatarPack, gpu: Gpu, library: Library, cache: EngineCache, re
             raise CompileError(f"{library.title}: the engine just built is not in {cache.folder}: is the disk full?")
         try:
             return TensorRTRenderer(pack, gpu, library, built.plan, cache, built.path.with_suffix(".kernels").name)
+        except OutOfMemory:
+            raise  # nothing is wrong with the file
         except CompileError:
             # Kept under the right key and yet refused: not an engine of this machine after all. The next start builds it again.
             built.path.unlink(missing_ok=True)
@@ -85,18 +87,29 @@ def _compile(network: Path, library: Library, cache: EngineCache, target: Target
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=root
     ) as child:
         assert child.stdout
-        for line in child.stdout:
-            if line.startswith("{"):
-                step = msgspec.json.decode(line)
-                report(f"{library.title} compiles {network.name}: {step['what']} {step['done']}/{step['steps']}")
-            elif line.strip():
-                said = line.strip()  # the libraries talk too; the last word is ours
+        try:
+            for line in child.stdout:
+                if line.startswith("{"):
+                    step = msgspec.json.decode(line)
+                    report(f"{library.title} compiles {network.name}: {step['what']} {step['done']}/{step['steps']}")
+                elif line.strip():
+                    said = line.strip()  # the libraries talk too; the last word is ours
+        except BaseException:
+            child.kill()  # nobody waits for it any more
+            raise
     if child.returncode:
         raise CompileError(said or f"{library.title}: compiling ended with status {child.returncode}")
 
 
+class _Closed(EngineError):
+    """Nobody wants the GPU any more."""
+
+
 class Relay:
-    """``Renderer``: `first` draws until `better` (called once, in a thread, at the first frame) has something better."""
+    """``Renderer``: `first` draws until `better` (called once, in a thread, at the first frame) has something better.
+
+    `better` raises EngineMissing where there is no GPU. Whatever it calls its report with after `close` raises out of it.
+    """
 
     def __init__(self, first: Renderer, better: Callable[[Report], GpuRenderer]) -> None:
         self.controls, self.ranges, self.idle, self.rungs = first.controls, first.ranges, first.idle, first.rungs
@@ -105,6 +118,8 @@ class Relay:
         self._gpu: GpuRenderer | None = None
         self._arrived: GpuRenderer | None = None  # written by the thread, taken by `draw`
         self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()  # of `_arrived` and `_closed`
+        self._closed = False
         self._ring: NDArray[np.uint8] | None = None
         self._background: NDArray[np.uint8] | Colour | None = None
         self.state = "the CPU draws"
@@ -113,7 +128,7 @@ class Relay:
         """The memory that frames will be drawn into; used once the GPU has taken over. Says how the state is now."""
         self._ring = memory
         if self._gpu is not None:
-            self._tell(f"{self._gpu.path}; frames {self._gpu.attach_ring(memory)}")
+            self._attach(memory)
         return self.state
 
     def set_background(self, rgb: NDArray[np.uint8] | Colour) -> None:
@@ -125,7 +140,7 @@ class Relay:
 
     def draw(self, controls: NDArray[np.float32], out: NDArray[np.uint8], *, rung: int = 0) -> None:
         """See ``Renderer``."""
-        if self._thread is None:
+        if self._thread is None and not self._closed:
             self._thread = threading.Thread(target=self._prepare, name="gpu", daemon=True)
             self._thread.start()
         if self._arrived is not None:
@@ -141,43 +156,69 @@ class Relay:
         return not self._thread.is_alive()
 
     def close(self) -> None:
-        """Give the GPU back; the CPU draws on."""
-        if self._gpu is not None:
-            self._gpu.close()
-            self._gpu = None
+        """Give the GPU back, for good, from the thread that draws; the CPU draws on. What is being prepared ends at its next step."""
+        with self._lock:
+            self._closed = True
+            arrived, self._arrived = self._arrived, None
+        gpu, self._gpu = self._gpu, None
+        for taken in (gpu, arrived):
+            if taken is not None:
+                taken.close()
+        if gpu is not None:
             self.state = "the CPU draws"
 
     def _prepare(self) -> None:
         try:
-            self._arrived = self._better(self._tell)
+            made = self._better(self._report)
+            with self._lock:
+                if not self._closed:
+                    self._arrived = made
+                    return
+            made.close()
+        except _Closed:
+            return
+        except EngineMissing as error:
+            self._tell(f"the CPU draws: {error}")
         except EngineError as error:
             self._stay(str(error))
         except Exception as error:  # noqa: BLE001 - the libraries below share no error class, and the face must move whatever they do
             _log.exception("the GPU could not be prepared")
-            self._stay(f"{type(error).__name__}: {error}")
+            self._stay(f"{type(error).__name__}: {first_line(error)}")
 
     def _take_over(self) -> None:
         self._gpu, self._arrived = self._arrived, None
         assert self._gpu
-        line, ring, behind = self._gpu.path, self._ring, self._background
+        ring, behind = self._ring, self._background
         if behind is not None:
             self._on_gpu(lambda gpu: gpu.set_background(behind))
-        if ring is not None and self._gpu is not None:
-            line += f"; frames {self._gpu.attach_ring(ring)}"
-        if self._gpu is not None:
-            self._tell(line)
+        if self._gpu is None:
+            return
+        if ring is not None:
+            self._attach(ring)
+        else:
+            self._tell(self._gpu.path)
+
+    def _attach(self, ring: NDArray[np.uint8]) -> None:
+        self._on_gpu(lambda gpu: self._tell(f"{gpu.path}; frames {gpu.attach_ring(ring)}"))
 
     def _on_gpu(self, do: Callable[[GpuRenderer], None]) -> bool:
         """Do it; a GPU that fails is given back, and the CPU draws from this frame on."""
         assert self._gpu
         try:
             do(self._gpu)
-        except (GpuError, CompileError) as error:
+        except RendererError:
+            raise  # the caller's mistake
+        except Exception as error:  # noqa: BLE001 - the bindings raise errors of their own besides ours
             gpu, self._gpu = self._gpu, None
-            self._stay(str(error))
+            self._stay(first_line(error))
             gpu.close()
             return False
         return True
+
+    def _report(self, line: str) -> None:
+        if self._closed:
+            raise _Closed
+        self._tell(line)
 
     def _tell(self, line: str) -> None:
         self.state = line
