@@ -16,6 +16,7 @@ from engines.animation import CUES, PLACES, Animator, levels_db
 from engines.animation.card import Card
 from engines.errors import EngineError
 from engines.renderer import IdleLoop, PackError, Renderer, open_face
+from engines.renderer.tensorrt_relay import Relay
 from runtime.bus import FrameWriter, Gap
 from runtime.context import Context
 from runtime.following import NS, Follower
@@ -257,8 +258,8 @@ def _open(ctx: Context) -> Renderer:
     except (PackError, EngineError, OSError) as error:
         ctx.notice("avatar", f"no avatar can be drawn, a plain face serves: {error}")
         return Card()
-    if chosen.name == "idle":
-        ctx.notice("avatar", f"the avatar only breathes: {chosen.why_not.get('onnxruntime', 'its network does not run')}")
+    if "onnxruntime" in chosen.why_not:
+        ctx.notice("avatar", f"the avatar only breathes: {chosen.why_not['onnxruntime']}")
     ctx.log.info("%s", chosen.name)
     return chosen.engine
 
@@ -295,8 +296,19 @@ def _costs(engine: Renderer) -> list[float]:
 
 def main(ctx: Context) -> None:
     """Draw until told to stop."""
+    engine, writer = _open(ctx), ctx.frame_writer("video")
+    if not isinstance(engine, Relay):
+        _serve(ctx, engine, writer)
+        return
+    engine.attach_ring(writer.memory)
+    try:
+        _serve(ctx, engine, writer)
+    finally:
+        engine.close()
+
+
+def _serve(ctx: Context, engine: Renderer, writer: FrameWriter) -> None:
     video = ctx.config.video
-    engine = _open(ctx)
     behind = background(video.background, Path())
     if behind is None:
         behind = background(ctx.pack.brand.background, ctx.pack.path)
@@ -315,6 +327,6 @@ def main(ctx: Context) -> None:
         return loop
 
     lead_ms = video.audio_lead_ms + max(0, -video.av_offset_ms)  # the page will ask for the frames so much earlier
-    face = Face(ctx, engine, ctx.frame_writer("video"), lead_ms=lead_ms, ladder=ladder, spare=Spare(open_loop))
+    face = Face(ctx, engine, writer, lead_ms=lead_ms, ladder=ladder, spare=Spare(open_loop))
     ctx.ready()
     run(ctx, face, video.fps)

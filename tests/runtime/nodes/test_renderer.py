@@ -15,7 +15,8 @@ import pytest
 
 from engines.animation import Animator
 from engines.animation.card import Card
-from engines.renderer import Rung
+from engines.renderer import Rung, Selection
+from engines.renderer.tensorrt_relay import Relay
 from runtime.clock import ManualClock
 from runtime.context import Context
 from runtime.following import NS, STALE_NS, Follower
@@ -34,6 +35,7 @@ from runtime.messages import (
     Session,
     Speech,
 )
+from runtime.nodes import renderer
 from runtime.nodes.renderer import Face, background, main, run
 from runtime.rungs import Fade, Ladder, Spare
 from tests.engines.animation.conftest import IDLE, NAMES, RANGES
@@ -685,6 +687,40 @@ def test_a_picture_is_behind_the_face(tmp_path: Path):
         stage.frame_reader("video").lease(bench.wait_for(stage, "video")) as view,
     ):
         assert view[0, 0] > 200
+
+
+class Gpu(Card):
+    """Takes over from the CPU; keeps what it is told."""
+
+    path = "a GPU"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attached, self.told = threading.Event(), list[str]()
+
+    def attach_ring(self, memory: np.ndarray) -> str:
+        """The memory of all slots."""
+        self.told.append(f"{len(memory)} bytes")
+        self.attached.set()
+        return "mapped"
+
+    def close(self) -> None:
+        """Given back."""
+        self.told.append("closed")
+
+
+@pytest.mark.system
+def test_a_gpu_draws_into_the_ring_and_is_given_back(monkeypatch: pytest.MonkeyPatch):
+    """It gets the ring's memory when it takes over, is closed at the end, and a network that the CPU cannot run is told all the same."""
+    gpu = Gpu()
+    chosen = Selection(Relay(Card(), lambda _report: gpu), "tensorrt", {"onnxruntime": "the network is odd"})
+    monkeypatch.setattr(renderer, "open_face", lambda _path: chosen)
+    with Bench() as bench:
+        with _node(bench) as stage:
+            assert "the avatar only breathes: the network is odd" in bench.wait_for(stage, "notice").text
+            assert gpu.attached.wait(20)
+        size = len(bench.context("renderer").frame_writer("video").memory)
+    assert gpu.told == [f"{size} bytes", "closed"]
 
 
 def test_backgrounds(tmp_path: Path):
