@@ -33,6 +33,7 @@ __all__ = [
     "VoiceOut",
     "environment",
     "load",
+    "port_in",
     "secret",
 ]
 
@@ -212,6 +213,17 @@ def load(path: Path | None) -> Config:
     return config
 
 
+def port_in(path: Path) -> int:
+    """The stage's port by the file at `path`, whatever else is wrong in it. Raises ConfigError."""
+    mistakes = Mistakes()
+    stage = (read_toml(path, mistakes) or {}).get("stage", {})
+    tables = {"port": stage["port"]} if isinstance(stage, dict) and "port" in stage else {}
+    page = build(StagePage, tables, path.name, mistakes)
+    if page is None or mistakes:
+        raise ConfigError(str(mistakes))
+    return page.port
+
+
 def _check(config: Config, file: str, mistakes: Mistakes) -> None:
     """What no single field can know."""
     if config.turn.min_wait_ms > config.turn.max_wait_ms:
@@ -241,8 +253,13 @@ def _check_fleet(fleet: Fleet, file: str, mistakes: Mistakes) -> None:
     if (fleet.certificate is None) != (fleet.key is None):
         mistakes.add(file, "fleet.key" if fleet.key is None else "fleet.certificate", "is missing: a certificate and its key go together")
     for name, path in (("ca", fleet.ca), ("certificate", fleet.certificate), ("key", fleet.key)):
-        if path is not None and not path.is_file():
-            mistakes.add(file, f"fleet.{name}", f"no such file ({path})")
+        try:
+            missing = path is not None and not path.is_file()
+        except OSError as error:  # e.g. in a folder that is closed to this user
+            mistakes.add(file, f"fleet.{name}", f"cannot be read: {error.strerror} ({path})")
+        else:
+            if missing:
+                mistakes.add(file, f"fleet.{name}", f"no such file ({path})")
 
 
 def environment(environ: Mapping[str, str] | None = None) -> Environment:

@@ -112,7 +112,7 @@ def watch(*, url: str = "", record: Path = _LADDER, config: Path | None = None) 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    look(ThisBox(url or f"http://localhost:{_port(config)}"), record, boot_id, Notifier.from_environment(os.environ, os.getpid()), stop)
+    look(ThisBox(url or f"http://localhost:{_any_port(config)}"), record, boot_id, Notifier.from_environment(os.environ, os.getpid()), stop)
     return 0
 
 
@@ -148,7 +148,7 @@ def screen(*, config: Path | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with KioskBrowser(f"http://localhost:{_port(config)}"):
+    with KioskBrowser(f"http://localhost:{_any_port(config)}"):
         stop.wait()
     return 0
 
@@ -157,6 +157,23 @@ def _port(config: Path | None) -> int:
     from runtime.config import environment, load
 
     return load(config or environment().config).stage.port
+
+
+def _any_port(config: Path | None) -> int:
+    """The stage's port. Who watches the kiosk or shows its page must start even with a broken kiosk.toml: then it is the usual one."""
+    import logging
+
+    from firmware.install import PORT
+    from runtime.config import ConfigError, environment, port_in
+
+    path = config or environment().config
+    if path is None:
+        return PORT
+    try:
+        return port_in(path)
+    except ConfigError as error:
+        logging.getLogger("firmware").error("%s: port %d is taken for the stage's", "; ".join(str(error).splitlines()), PORT)  # noqa: TRY400
+        return PORT
 
 
 def _tell(findings: list[Finding]) -> int:

@@ -30,6 +30,7 @@ class Stage(http.server.BaseHTTPRequestHandler):
         """Whatever is asked."""
         server = self.server
         assert isinstance(server, StageServer)
+        server.asked.set()
         self.send_response(server.status if self.path == "/alive" else 404)
         self.end_headers()
         self.wfile.write(server.body)
@@ -44,6 +45,10 @@ class StageServer(http.server.ThreadingHTTPServer):
     status = 200
     body = b'{"page": true}'
 
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Stage)
+        self.asked = threading.Event()
+
     @property
     def url(self) -> str:
         """Where it is."""
@@ -53,7 +58,7 @@ class StageServer(http.server.ThreadingHTTPServer):
 @pytest.fixture
 def stage() -> Iterator[StageServer]:
     """A running stage."""
-    with StageServer(("127.0.0.1", 0), Stage) as server:
+    with StageServer() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
@@ -238,3 +243,55 @@ def test_the_watch_runs_and_stops(tmp_path: Path, stage: StageServer) -> None:
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0
         assert manager.recv(100) == b"STOPPING=1"
+
+
+BROKEN = {
+    "a typo elsewhere": '[stage]\nport = {port}\n[vidio]\nfps = "many"\npack_path = "none"\n',
+    "files nobody may see": '[stage]\nport = {port}\n[fleet]\nbroker = "x"\ndevice = "a"\nca = "/proc/1/no/ca.pem"\n',
+}
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN.keys())
+def test_the_watch_looks_where_a_broken_kiosk_toml_says(tmp_path: Path, stage: StageServer, text: str) -> None:
+    """Only the port is read: what else is wrong in the file is the kiosk's trouble, and the reason to watch it."""
+    config = tmp_path / "kiosk.toml"
+    config.write_text(text.format(port=stage.server_address[1]))
+    first, _ = watched(tmp_path, config)
+    assert first == b"READY=1"
+    assert stage.asked.is_set()
+
+
+@pytest.mark.system
+def test_the_watch_starts_without_a_readable_kiosk_toml(tmp_path: Path) -> None:
+    """No TOML at all: one line, and the usual port."""
+    config = tmp_path / "kiosk.toml"
+    config.write_text("[stage\nport = 1")
+    first, said = watched(tmp_path, config)
+    assert first == b"READY=1"
+    assert [
+        line for line in said.splitlines() if "kiosk.toml: is no valid TOML" in line and line.endswith("port 8088 is taken for the stage's")
+    ]
+    assert "Traceback" not in said
+
+
+def watched(tmp_path: Path, config: Path) -> tuple[bytes, str]:
+    """What `firmware watch` with this file tells systemd first, and what it says; ended after its first look."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60)
+        command = [sys.executable, "-m", "visavis", "firmware", "watch", "--record", str(tmp_path / "ladder.json"), "--config", str(config)]
+        environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+            first = b""
+            while process.poll() is None and not first:
+                manager.settimeout(1)
+                try:
+                    first = manager.recv(100)
+                    manager.settimeout(60)
+                    manager.recv(100)  # it has looked
+                except TimeoutError:
+                    continue
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=20)
+    return first, said

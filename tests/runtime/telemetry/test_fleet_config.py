@@ -47,6 +47,19 @@ def test_mistakes_are_told(tmp_path, text, line):
     assert f"kiosk.toml: {line}" in str(caught.value)
 
 
+def test_a_certificate_behind_a_closed_door_is_one_line(tmp_path, monkeypatch):
+    """Who may not look into its folder is told so, without a traceback."""
+
+    def closed(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    path = write(tmp_path, 'broker = "x"\ndevice = "a"\nca = "ca.pem"')
+    real = Path.is_file
+    monkeypatch.setattr(Path, "is_file", lambda self: closed(self) if self.suffix == ".pem" else real(self))
+    with pytest.raises(ConfigError, match=r"^kiosk\.toml: fleet\.ca: cannot be read: Permission denied \(.*ca\.pem\)$"):
+        load(path)
+
+
 def test_where_the_outbox_is():
     """The state directory of systemd, or the home's."""
     assert environment({"STATE_DIRECTORY": "/var/lib/visavis"}).state == Path("/var/lib/visavis")
