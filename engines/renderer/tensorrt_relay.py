@@ -25,7 +25,7 @@ from engines.renderer.cuda import Gpu, first_line
 from engines.renderer.pack import AvatarPack
 from engines.renderer.tensorrt import TensorRTRenderer
 
-__all__ = ["GpuRenderer", "Relay", "prepare", "target_of"]
+__all__ = ["GpuRenderer", "Relay", "Report", "prepare", "target_of"]
 
 _log = logging.getLogger(__name__)
 Report = Callable[[str], None]
@@ -189,9 +189,7 @@ class Relay:
         self._gpu, self._arrived = self._arrived, None
         assert self._gpu
         ring, behind = self._ring, self._background
-        if behind is not None:
-            self._on_gpu(lambda gpu: gpu.set_background(behind))
-        if self._gpu is None:
+        if behind is not None and not self._on_gpu(lambda gpu: gpu.set_background(behind)):
             return
         if ring is not None:
             self._attach(ring)

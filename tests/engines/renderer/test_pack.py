@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import threading
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from engines.renderer import AvatarPack, IdleLoop, PackError, load_pack, open_face, select
+from engines.renderer import AvatarPack, IdleLoop, PackError, _select, load_pack, open_face, select
+from engines.renderer.tensorrt_relay import Relay
 
 pytestmark = pytest.mark.unit
 
@@ -144,6 +146,27 @@ def test_a_network_that_does_not_run_leaves_a_face_that_moves(copy: Path, pack: 
     chosen = select(changed)
     assert chosen.name == "idle"
     assert str(broken) in chosen.why_not["onnxruntime"]
+
+
+def test_no_face_waits_for_a_gpu(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The GPU is looked for in a thread, from the first frame on; that frame is drawn although the driver hangs."""
+    asked, go = threading.Event(), threading.Event()
+
+    def hanging() -> tuple[None, dict[str, str]]:
+        asked.set()
+        go.wait(20)
+        return None, {"tensorrt": "no driver"}
+
+    monkeypatch.setattr(_select, "find_gpu", hanging)
+    chosen = open_face(copy)
+    assert not asked.is_set()
+    assert isinstance(chosen.engine, Relay)
+    out = np.zeros((384, 256), np.uint8)
+    chosen.engine.draw(chosen.engine.idle, out, rung=2)
+    assert out[:256].std() > 20
+    go.set()
+    assert chosen.engine.wait(20)
+    assert chosen.engine.state == "the CPU draws: tensorrt: no driver"
 
 
 def test_nothing_left_to_show_is_an_error(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
 Put on the path as `tensorrt.py` or `tensorrt_rtx.py`; FAKE_TENSORRT names the version ("10.3.0", "11.4.1", "rtx"). "Engines" are ONNX
 files; a context runs them with ONNX Runtime on the memory of the fake CUDA driver, as work on a stream. Where versions differ the fake is
 strict: 10 wants the flag for strong typing, 11 has no precision flags, RTX finishes its kernels at the first run and captures by itself,
-and nothing may be captured that has not run once. FAKE_TENSORRT_FAILS (build, load, context, memory) makes a call fail the way
+and nothing may be captured that has not run once. FAKE_TENSORRT_FAILS (build, load, room, context, memory) makes a call fail the way
 the libraries do: with None and a line in the log.
 """
 
@@ -163,6 +163,9 @@ class Runtime:
     def deserialize_cuda_engine(self, plan: bytes) -> _Engine | None:
         if not plan.startswith(_MAGIC) or _fails("load"):
             self._logger.log(ILogger.ERROR, "The engine plan file is not compatible with this version of TensorRT")
+            return None
+        if _fails("room"):
+            self._logger.log(ILogger.ERROR, "Error Code 2: OutOfMemory (Requested size was 90000000 bytes.)")
             return None
         try:
             return _Engine(plan[len(_MAGIC) :], self._logger)

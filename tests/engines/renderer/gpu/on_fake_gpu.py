@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engines.compile import CompileError, EngineCache, Found, Library, Target, find_libraries
+from engines.compile import CompileError, EngineCache, Found, Library, OutOfMemory, Target, find_libraries
 from engines.compile.library import MODULES
 from engines.renderer import AvatarPack, OnnxRuntimeRenderer, RendererError, cuda, load_pack, open_face, select
 from engines.renderer._select import find_gpu
@@ -426,6 +426,17 @@ def test_an_engine_that_is_refused_is_built_again_next_time(
     assert not cache.plan(library, onnx, target).kept
 
 
+def test_an_engine_that_finds_no_room_is_kept(
+    pack: AvatarPack, library: Library, cache: EngineCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU that was full when the engine was loaded says nothing about the file."""
+    path = cache.plan(library, pack.network.read_bytes(), Target("Fake RTX", (8, 9), 13000)).path
+    monkeypatch.setenv("FAKE_TENSORRT_FAILS", "room")
+    with pytest.raises(OutOfMemory):
+        prepare(pack, opened(), library, cache, lambda _line: None)
+    assert path.exists()
+
+
 def test_kernels_compiled_at_the_first_run_are_kept(pack: AvatarPack, library: Library, cache: EngineCache) -> None:
     """TensorRT-RTX's runtime cache lies beside the engine, is handed to the next life, and a damaged one is made again."""
     cache.plan(library, pack.network.read_bytes(), Target("Fake RTX", (8, 9), 13000))
@@ -456,7 +467,7 @@ def test_the_kiosk_finds_the_gpu_by_itself(monkeypatch: pytest.MonkeyPatch, avat
     """`open_face` takes over to the GPU; `select` leaves it alone unless asked."""
     monkeypatch.setenv("VISAVIS_CACHE", str(tmp_path))
     chosen = open_face(avatar)
-    assert chosen.name == ("tensorrt_rtx" if RTX else "tensorrt")
+    assert chosen.name == "onnxruntime"  # until the GPU has been found
     assert isinstance(chosen.engine, Relay)
     chosen.engine.draw(chosen.engine.idle, frame(load_pack(avatar), 0))
     assert chosen.engine.wait(120)
