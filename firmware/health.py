@@ -23,7 +23,7 @@ import msgspec
 
 from firmware import releases
 from firmware.errors import FirmwareError, LadderError
-from firmware.ladder import MAX_BOOTS, Ladder, Record, Step, Verdict, begin, decide, load, save
+from firmware.ladder import MAX_BOOTS, MINUTE, Ladder, Record, Step, Verdict, begin, decide, load, save
 from firmware.notify import Notifier
 
 __all__ = ["ASKS", "Box", "ThisBox", "Watch", "watch"]
@@ -35,6 +35,8 @@ ASKS = Path("/run/visavis-ask")
 write there. Nothing is read from it, so there is nothing to forge; and no restart is asked for more often than the ladder's counts allow.
 """
 _ASKABLE = (Step.SERVICE, Step.DISPLAY, Step.REBOOT)
+_ASK_AGAIN_NS = 5 * MINUTE
+"""The same wish is granted no more often."""
 _LOOK_EVERY_S = 5.0
 _ANSWER_S = 2.0
 _COMMAND_S = 20.0
@@ -145,6 +147,9 @@ class Watch:
     def __init__(self, box: Box, path: Path, boot_id: str, now_ns: int) -> None:
         self._box, self._path = box, path
         self._complained = False
+        self._granted: dict[Step, int] = {}  # when a wish was granted last
+        for wish in box.asked():  # nobody knows how long ago
+            log.warning("asked for before this watch began: %s: not done", wish.value)
         ladder = begin(load(path), boot_id, now_ns)
         if not ladder.trusted:
             log.warning("%s: no record of earlier steps: this box will not restart itself before it has worked for half an hour", path)
@@ -155,11 +160,7 @@ class Watch:
     def look(self, now_ns: int) -> Step | None:
         """Look once and do what is due; gives the step taken by the rule."""
         for wish in self._box.asked():
-            if wish is Step.REBOOT and (not self.ladder.trusted or self.ladder.record.boots >= MAX_BOOTS):
-                log.error("asked for a restart of the box: refused, it has started %d times without calm", self.ladder.record.boots)
-            else:
-                log.warning("asked for: %s", wish.value)
-                self._take(wish)
+            self._grant(wish, now_ns)
         verdict, previous = self._box.look(), self._box.has_previous()
         after, step = decide(self.ladder, verdict, previous, now_ns)
         if step is Step.PREVIOUS_RELEASE:
@@ -175,6 +176,29 @@ class Watch:
             log.warning("%s: %s", verdict.value, step.value)
             self._take(step)
         return step
+
+    def _grant(self, wish: Step, now_ns: int) -> None:
+        granted = self._granted.get(wish)
+        if granted is not None and now_ns - granted < _ASK_AGAIN_NS:
+            log.warning("asked for again: %s: not done, once in %d minutes is enough", wish.value, _ASK_AGAIN_NS // MINUTE)
+            return
+        if wish is Step.REBOOT and not self._counted():
+            return
+        self._granted[wish] = now_ns
+        log.warning("asked for: %s", wish.value)
+        self._take(wish)
+
+    def _counted(self) -> bool:
+        """Count a restart of the box that is asked for, on the disk; False if there must be none."""
+        record = self.ladder.record
+        if not self.ladder.trusted or record.boots >= MAX_BOOTS or record.reboots >= MAX_BOOTS:
+            log.error("asked for a restart of the box: refused, it has started %d times without calm", record.boots)
+            return False
+        counted = msgspec.structs.replace(record, reboots=record.reboots + 1)
+        if not self._written(counted):
+            return False
+        self.ladder = replace(self.ladder, record=counted)
+        return True
 
     def _take(self, step: Step) -> None:
         try:

@@ -314,3 +314,37 @@ def test_a_hopeless_box_ends_on_the_safe_screen(verdicts: list[Verdict], previou
             box.verdict = verdicts[minute % len(verdicts)]
             taken += life.pass_by(MINUTE)
         assert Step.SAFE_SCREEN in taken
+
+
+def test_what_is_asked_for_again_and_again_is_done_once(record: Path) -> None:
+    """A kiosk that asks all day gets one restart of its service in five minutes; another step is another matter."""
+    life = Life(record, FakeBox())
+    for _ in range(10):
+        life.box.asks = [Step.SERVICE]
+        life.pass_by(10 * SECOND)
+    assert life.box.taken == [Step.SERVICE]
+    life.box.asks = [Step.DISPLAY]
+    life.pass_by(5 * MINUTE)
+    life.box.asks = [Step.SERVICE]
+    life.pass_by(10 * SECOND)
+    assert life.box.taken == [Step.SERVICE, Step.DISPLAY, Step.SERVICE]
+
+
+def test_restarts_of_the_box_that_are_asked_for_are_counted_first(record: Path) -> None:
+    """The count is on the disk before systemd is asked: one that fails, or comes late, counts too."""
+    life = Life(record, FakeBox(refuses=True))
+    for done in range(1, 3):
+        life.box.asks = [Step.REBOOT]
+        life.pass_by(5 * SECOND)
+        kept = load(record)
+        assert kept is not None
+        assert kept.reboots == done
+        life.boot()
+
+
+def test_what_was_asked_before_the_watch_began_is_forgotten(record: Path) -> None:
+    """An ask that nobody did in time is not done hours later."""
+    box = FakeBox()
+    box.asks = [Step.REBOOT, Step.SERVICE]
+    Life(record, box).pass_by(MINUTE)
+    assert box.taken == []
