@@ -146,6 +146,8 @@ def test_users_and_folders_are_made(tmp_path: Path, tool: str, path: str) -> Non
         assert done.returncode == 0, done.stderr
     if tool == "systemd-sysusers":
         assert re.search(r"^visavis:", (root / "etc/passwd").read_text(), re.MULTILINE)
+        # jtop lets only its own group in.
+        assert re.search(r"^jtop:[^:]*:\d+:visavis$", (root / "etc/group").read_text(), re.MULTILINE)
     else:
         assert (root / "opt/visavis/releases").is_dir()
         asks = (root / "run/visavis-ask").stat()
