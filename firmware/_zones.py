@@ -13,6 +13,8 @@ ABSURD = (-40.0, 150.0)
 """A shop's box is never outside. Broken sensors answer -256, -273, 0 K, or 255."""
 
 _TRIPS = 32
+_WAKE_UP = ("x86_pkg_temp",)
+"""Zones whose passive trips a user program (thermald) sets to be woken there: the kernel throttles nothing at them."""
 
 
 def numbered(names: list[str]) -> list[str]:
@@ -103,7 +105,9 @@ def _limits(path: Path) -> tuple[float | None, float | None]:
         if kind is None:
             break
         limit = integer_or_none(path / f"trip_point_{trip}_temp")
-        # An unset trip reads 0 or -274000; x86_pkg_temp's are for user programs and begin at 0.
+        # An unset trip reads 0 or -274000.
         if limit is not None and 0 < limit / 1000 <= ABSURD[1]:
             found.setdefault(kind, []).append(limit / 1000)
+    if _type(path) in _WAKE_UP:
+        found.pop("passive", None)
     return min(found.get("passive", ()), default=None), min(found.get("critical", ()), default=None)

@@ -75,6 +75,13 @@ def test_pc_limits_come_from_drivers_that_mean_them(tmp_path: Path) -> None:
     assert found["acpitz"].margin_c == pytest.approx(119.0 - RESERVE_C - 27.8)
 
 
+def test_a_trip_that_a_program_set_is_no_limit(tmp_path: Path) -> None:
+    """Thermald sets x86_pkg_temp's passive trip to be woken there; nothing throttles at it."""
+    trees.pc(tmp_path)
+    trees.zone(tmp_path, 1, "x86_pkg_temp", 45_000, {"passive": 50_000})
+    assert by_name(look(tmp_path))["x86_pkg_temp"].margin_c is None
+
+
 def test_the_number_of_a_device_means_nothing(tmp_path: Path) -> None:
     """The same box with its directories numbered otherwise reads the same."""
     first, second = trees.pc(tmp_path / "a"), trees.pc(tmp_path / "b")
