@@ -410,14 +410,13 @@ def test_a_network_that_does_not_compile_leaves_the_cpu_drawing(
     assert live() == before
 
 
-@pytest.mark.parametrize("what", ["load", "context"])
 def test_an_engine_that_is_refused_is_built_again_next_time(
-    pack: AvatarPack, library: Library, cache: EngineCache, monkeypatch: pytest.MonkeyPatch, what: str
+    pack: AvatarPack, library: Library, cache: EngineCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the key says: what does not load is not kept."""
     onnx, target = pack.network.read_bytes(), Target("Fake RTX", (8, 9), 13000)
     path = cache.plan(library, onnx, target).path
-    monkeypatch.setenv("FAKE_TENSORRT_FAILS", what)
+    monkeypatch.setenv("FAKE_TENSORRT_FAILS", "load")
     with pytest.raises(CompileError) as told:
         prepare(pack, opened(), library, cache, lambda _line: None)
     assert not path.exists()
@@ -426,12 +425,13 @@ def test_an_engine_that_is_refused_is_built_again_next_time(
     assert not cache.plan(library, onnx, target).kept
 
 
+@pytest.mark.parametrize("what", ["room", "context"])
 def test_an_engine_that_finds_no_room_is_kept(
-    pack: AvatarPack, library: Library, cache: EngineCache, monkeypatch: pytest.MonkeyPatch
+    pack: AvatarPack, library: Library, cache: EngineCache, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """A GPU that was full when the engine was loaded says nothing about the file."""
     path = cache.plan(library, pack.network.read_bytes(), Target("Fake RTX", (8, 9), 13000)).path
-    monkeypatch.setenv("FAKE_TENSORRT_FAILS", "room")
+    monkeypatch.setenv("FAKE_TENSORRT_FAILS", what)
     with pytest.raises(OutOfMemory):
         prepare(pack, opened(), library, cache, lambda _line: None)
     assert path.exists()
