@@ -95,13 +95,15 @@ class Governor:
         self._see_reach(snapshot)
         if self._ladder is None or self._state is None or self._reach is None:
             return
-        before = in_words(self._state.setting)
-        self._state, setting, why = decide(self._ladder, self._rules, self._state, self._readings(snapshot, now), now)
+        state = self._state
+        if state.signal.margin is None and has_no_thermometer(self._kind, snapshot):  # not blind: there is nothing to see
+            state = msgspec.structs.replace(state, signal=msgspec.structs.replace(state.signal, blind_s=0.0))
+        before = in_words(state.setting)
+        self._state, setting, why = decide(self._ladder, self._rules, state, self._readings(snapshot, now), now)
         if in_words(setting) != before:
             self._ctx.log.info("%s (%s)", why, in_words(setting))
         self._act(setting, now)
-        nothing_to_read = self._state.signal.margin is None and has_no_thermometer(self._kind, snapshot)
-        self._raise_alarm("" if nothing_to_read else setting.alarm, now)
+        self._raise_alarm(setting.alarm, now)
         self._ctx.checkpoint.save(msgspec.msgpack.encode(Kept(self._reach, self._ladder.profile, self._state, self._alarm)))
         self._tell(setting, why, self._state)
 
