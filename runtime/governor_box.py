@@ -87,11 +87,13 @@ def _watts(mode: str) -> float | None:
 
 
 def ladder_of(reach: Reach, snapshot: Snapshot) -> Ladder:
-    """The ladder of a box with this reach. Its model and camera are no levers: nothing here sets their rates."""
+    """The ladder of a box with this reach. Its model and camera are no levers, nothing here sets their rates, but they draw their watts."""
     duties = [fan.duty for fan in snapshot.fans if fan.duty is not None]
     fan = min(max(min(duties, default=_SLOW_FAN), 0.1), 0.95) if reach.fan else 0.0
     rungs = [(rung.name, rung.width * rung.height) for rung in reach.rungs]
-    return build(profile_for(BOXES[reach.kind], rungs, fps=reach.fps, fan=fan, modes=reach.modes))
+    box = BOXES[reach.kind]
+    box = msgspec.structs.replace(box, base_w=box.base_w + box.token_j * box.tokens_s + box.camera_w)
+    return build(profile_for(box, rungs, fps=reach.fps, fan=fan, modes=reach.modes))
 
 
 def carried(old: Ladder, state: Governed, new: Ladder) -> Governed:

@@ -18,23 +18,33 @@ _LOWEST_FPS = 26.0
 
 
 class Box(msgspec.Struct, frozen=True, kw_only=True):
-    """A kind of box; watts at the best level of each lever, `token_j` joules per token of its usual model."""
+    """A kind of box; watts at the best level of each lever, `token_j` joules per token of its usual model.
+
+    `tokens_s`: what that model does while it answers; a PC has none unless somebody sets one up.
+    """
 
     base_w: float
     sustained_w: float
     c_per_w: float
     picture_w: float
     token_j: float
+    tokens_s: float
     camera_w: float
     fan_w: float  # what full instead of slow is worth
     mode_w: float
 
 
 BOXES = {
-    "orin-nano": Box(base_w=8.0, sustained_w=13.0, c_per_w=2.55, picture_w=2.4, token_j=0.46, camera_w=0.6, fan_w=6.0, mode_w=1.0),
-    "agx-orin": Box(base_w=14.0, sustained_w=27.0, c_per_w=1.45, picture_w=4.0, token_j=0.8, camera_w=1.0, fan_w=14.0, mode_w=3.0),
-    "rtx": Box(base_w=17.0, sustained_w=75.0, c_per_w=0.5, picture_w=14.0, token_j=1.8, camera_w=3.0, fan_w=20.0, mode_w=12.0),
-    "pc": Box(base_w=15.0, sustained_w=25.0, c_per_w=1.5, picture_w=6.0, token_j=2.0, camera_w=2.0, fan_w=8.0, mode_w=4.0),
+    "orin-nano": Box(
+        base_w=8.0, sustained_w=13.0, c_per_w=2.55, picture_w=2.4, token_j=0.46, tokens_s=17.0, camera_w=0.6, fan_w=6.0, mode_w=1.0
+    ),
+    "agx-orin": Box(
+        base_w=14.0, sustained_w=27.0, c_per_w=1.45, picture_w=4.0, token_j=0.8, tokens_s=25.0, camera_w=1.0, fan_w=14.0, mode_w=3.0
+    ),
+    "rtx": Box(
+        base_w=17.0, sustained_w=75.0, c_per_w=0.5, picture_w=14.0, token_j=1.8, tokens_s=45.0, camera_w=3.0, fan_w=20.0, mode_w=12.0
+    ),
+    "pc": Box(base_w=15.0, sustained_w=25.0, c_per_w=1.5, picture_w=6.0, token_j=2.0, tokens_s=0.0, camera_w=2.0, fan_w=8.0, mode_w=4.0),
 }
 _NAMES = (
     ("orin nano", "orin-nano"),

@@ -9,7 +9,7 @@ import pytest
 
 from firmware.readings import CapKind, Event, Fan, Rail, Snapshot, State, Temperature, Throttle
 from firmware.sensors import Sensors
-from runtime.governor import Rules, begin
+from runtime.governor import Rules, begin, decide
 from runtime.governor_box import Reach, carried, cooler_modes, has_no_thermometer, in_words, kind_of, ladder_of, memory_mb, readings_of
 from runtime.governor_ladder import LOOP, Setting
 from runtime.messages import RungSize
@@ -101,6 +101,19 @@ def test_levers_are_those_of_the_reach() -> None:
     full = ladder_of(msgspec.structs.replace(PLAIN, fan=True, modes=("25W", "15W")), Snapshot(fans=(Fan(name="a", duty=0.25),)))
     assert [lever.name for lever in full.profile.levers] == ["rung", "fps", "fan", "mode"]
     assert full.setting(full.heat.at[0]) == Setting("512", 30.0, None, None, 0.25, "25W")
+
+
+@pytest.mark.parametrize("kind", ["orin-nano", "agx-orin", "rtx"])
+def test_a_blind_box_goes_to_its_safe_setting(kind: str) -> None:
+    """What model and camera draw counts although nothing sets their rates: blind, the box does less than its best, and still draws."""
+    ladder = ladder_of(msgspec.structs.replace(PLAIN, kind=kind), NOTHING)
+    assert 0 < ladder.safe < len(ladder.heat.steps)
+    rules = Rules()
+    state = begin(ladder, rules)
+    for second in range(600):
+        state, setting, _ = decide(ladder, rules, state, readings_of(NOTHING), second * 1_000_000_000)
+    assert setting != ladder.setting(ladder.heat.at[0])
+    assert not setting.loop
 
 
 @pytest.mark.parametrize("steps", range(5))
