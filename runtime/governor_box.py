@@ -41,8 +41,8 @@ def kind_of(root: Path, snapshot: Snapshot) -> str:
 
 
 def has_no_thermometer(kind: str, snapshot: Snapshot) -> bool:
-    """Whether this is a machine without anything to read, such as a virtual one of a developer. A known box that is silent is not."""
-    return kind == "pc" and all(sensor.state is State.OFF for sensor in snapshot.temperatures)
+    """Whether this is a machine whose sensors tell no limit, or without any, such as a virtual one. A known box that is silent is not."""
+    return kind == "pc" and all(sensor.margin_c is None and sensor.state is not State.UNREADABLE for sensor in snapshot.temperatures)
 
 
 def readings_of(

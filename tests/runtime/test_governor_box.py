@@ -77,6 +77,12 @@ def test_only_an_unknown_machine_without_any_sensor_has_nothing_to_read() -> Non
     assert has_no_thermometer("pc", NOTHING)
     assert not has_no_thermometer("orin-nano", NOTHING)
     assert not has_no_thermometer("pc", Snapshot(temperatures=(broken,)))
+    unlimited = Temperature(name="x", source="hwmon", state=State.OK, celsius=40.0)
+    limited = Temperature(name="y", source="hwmon", state=State.OK, celsius=40.0, slows_c=90.0)
+    assert has_no_thermometer("pc", Snapshot(temperatures=(unlimited,)))
+    assert not has_no_thermometer("pc", Snapshot(temperatures=(unlimited, limited)))
+    assert not has_no_thermometer("pc", Snapshot(temperatures=(unlimited, broken)))
+    assert not has_no_thermometer("orin-nano", Snapshot(temperatures=(unlimited,)))
 
 
 @pytest.mark.parametrize(
