@@ -1,7 +1,8 @@
 """`visavis bench frames`: the renderer alone, by rung: what one frame costs in animation, drawing and handing over.
 
 Every frame is a moment of real speech (espeak-ng's phonemes), as while a visitor is being answered; all in one process, on one core,
-frames of the rungs in turn, so that all rungs meet the same neighbours. `cpu_ms` is the process' CPU time of the whole frame: on a busy
+frames of the rungs in turn, so that all rungs meet the same neighbours. The CPU draws, also where there is a GPU (`visavis engines verify`
+measures that one). `cpu_ms` is the process' CPU time of the whole frame: on a busy
 machine it tells more than the wall times beside it. Not in the figures: the first frames of each rung.
 """
 
@@ -38,7 +39,7 @@ def run(*, seed: int = 1, frames: int = 250, avatar: Path | None = None) -> dict
 
     """
     try:
-        face = open_face(avatar or Config().avatar_path)
+        face = open_face(avatar or Config().avatar_path, gpu=False)
     except EngineError as error:
         raise BenchError(f"frames: {error}") from error
     engine = face.engine

@@ -2,7 +2,8 @@
 
 Each frame has other controls (a head that turns, a mouth that speaks), as in use. The measured thread stays on one core while a
 neighbour process keeps every other core busy; the rungs take turns of 20 frames, so that all meet the same neighbours. `cores` is the CPU
-time at 25 frames a second. Image figures are read from the pack's evaluation card; `visavis avatar evaluate` makes them.
+time at 25 frames a second. The CPU draws, also where there is a GPU: `visavis engines verify` measures that one. Image figures are read
+from the pack's evaluation card; `visavis avatar evaluate` makes them.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _IMAGE = ("psnr_whole_db", "psnr_face_db", "psnr_mouth_db", "psnr_eyes_db", "ssi
 
 
 def run(*, seed: int = 1, frames: int = 300, pack: Path | None = None) -> dict[str, Any]:
-    """Ms of a frame and cores used by rung, of the renderer that serves here, for the avatar pack at ``pack`` (default: the configured).
+    """Ms of a frame and cores used by rung, of the renderer that serves on this CPU, for the avatar pack at ``pack``.
 
     Raises:
         BenchError: the avatar cannot be drawn here.
