@@ -17,7 +17,7 @@ from firmware._files import text_or_none, write_record
 from firmware.errors import InstallError
 from firmware.ladder import Record, load, save
 
-__all__ = ["LADDER", "PROGRAM", "Finding", "check", "install", "plan"]
+__all__ = ["CONFIG", "LADDER", "PORT", "PROGRAM", "Finding", "check", "install", "plan"]
 
 UNITS = Path(__file__).resolve().parent / "units"
 PROGRAM = "/opt/visavis/current/bin/visavis"

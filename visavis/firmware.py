@@ -43,7 +43,9 @@ def install(*, root: Path = Path("/"), dry_run: bool = False, program: str = "",
     from runtime.config import load
 
     chosen = config or _SHIPPED_CONFIG
-    port = load(chosen).stage.port if config else installer.PORT
+    if config is not None:
+        load(config)  # a mistake in a new box's file is told before it is there
+    port = _boxes_port(root, None if (root / installer.CONFIG).exists() else config)
     lines = installer.install(root, program=program or installer.PROGRAM, port=port, config=chosen.read_bytes(), dry_run=dry_run)
     print("\n".join(lines) or "Everything is there.")
     if lines and not dry_run and root == Path("/"):
@@ -56,7 +58,7 @@ def check(*, root: Path = Path("/"), program: str = "", config: Path | None = No
     """Say what of the units and settings is missing or was changed. Exit status 1 if something is."""
     from firmware import install as installer
 
-    return _tell(installer.check(root, program=program or installer.PROGRAM, port=_port(config)))
+    return _tell(installer.check(root, program=program or installer.PROGRAM, port=_boxes_port(root, config)))
 
 
 @app.command
@@ -85,9 +87,8 @@ def acceptance(*, root: Path = Path("/"), out: Path = Path("visavis-acceptance.m
 
     never = threading.Event()
     record = root / _LEVERS.relative_to("/")
-    findings = run.examine(
-        root, wait=never.wait, record=record, fans=fan or OWN_FANS, program=program or installer.PROGRAM, port=_port(config)
-    )
+    port = _boxes_port(root, config)
+    findings = run.examine(root, wait=never.wait, record=record, fans=fan or OWN_FANS, program=program or installer.PROGRAM, port=port)
     status = _tell(findings)
     try:
         out.write_text(run.report(findings, root), encoding="utf-8")
@@ -153,10 +154,14 @@ def screen(*, config: Path | None = None) -> int:
     return 0
 
 
-def _port(config: Path | None) -> int:
-    from runtime.config import environment, load
+def _boxes_port(root: Path, config: Path | None) -> int:
+    """The port in `config`, else in the box's own kiosk.toml, else the usual one. Raises ConfigError."""
+    from firmware.install import CONFIG, PORT
+    from runtime.config import port_in
 
-    return load(config or environment().config).stage.port
+    kept = root / CONFIG
+    path = config or (kept if kept.exists() else None)
+    return port_in(path) if path else PORT
 
 
 def _any_port(config: Path | None) -> int:

@@ -13,6 +13,7 @@ import pytest
 from firmware.errors import InstallError
 from firmware.install import LADDER, Finding, check, install, plan
 from firmware.ladder import Record, load, save
+from visavis import firmware as commands
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROGRAM = "/opt/visavis/current/bin/visavis"
@@ -105,6 +106,21 @@ def test_program_and_port_reach_the_files() -> None:
     files = plan("/srv/visavis/bin/visavis", 9000)
     assert b"ExecStart=/srv/visavis/bin/visavis run" in files["etc/systemd/system/visavis-kiosk.service"]
     assert not any(PROGRAM.encode() in content or b"localhost:8088" in content for content in files.values())
+
+
+def test_the_boxes_own_port_stays(box: Path) -> None:
+    """Installed with a file that names another port: install, check and acceptance without the file take the port of the box's own."""
+    config = box / "mine.toml"
+    config.write_text("[stage]\nport = 9123\n")
+    assert commands.install(root=box, config=config) == 0
+    policy = box / "etc/chromium/policies/managed/visavis.json"
+    assert "localhost:9123" in policy.read_text()
+    assert commands.check(root=box) == 0
+    assert commands.install(root=box) == 0
+    assert "localhost:9123" in policy.read_text()
+    page = box / "page.md"
+    commands.acceptance(root=box, out=page)
+    assert "| files | **pass** |" in page.read_text()
 
 
 def test_a_read_only_place_is_one_line(tmp_path: Path) -> None:
