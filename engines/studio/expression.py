@@ -25,7 +25,7 @@ def evaluate_expression(path: Path, data: Path, task: Path, *, rung: int = -1) -
     face_landmarker.task.
 
     Raises:
-        EngineError: the pack, the data or the landmark model cannot be read.
+        EngineError: the pack, the data or the landmark model cannot be read, or no frame shows a face.
 
     """
     landmarker, face = FaceLandmarker(task), select(load_pack(path)).engine
@@ -41,6 +41,8 @@ def evaluate_expression(path: Path, data: Path, task: Path, *, rung: int = -1) -
         made = landmarker.detect(nv12_to_rgb(out))
         if wanted is not None and made is not None:
             rows.append([_expression(f.blendshapes, mouth_opening(f)) for f in (wanted, made)])
+    if not rows:
+        raise dataset.StudioError(f"{path}: no test frame of {data} shows a face that can be read, rendered and drawn")
     values = np.array(rows)
     face.draw(face.idle, out, rung=rung)
     report: dict[str, Any] = {"frames": len(rows), "idle_mouth": round(landmarker.mouth_opening(nv12_to_rgb(out)), 4)}

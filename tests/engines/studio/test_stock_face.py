@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ pytest.importorskip("torch", reason="torch is not installed (extra: studio)")
 pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed (extra: rehearse)")
 
 from engines.renderer import OnnxRuntimeRenderer, load_pack
+from engines.studio.dataset import StudioError
 from engines.studio.expression import evaluate_expression, evaluate_switch
 from engines.studio.pack import nv12_to_rgb
 from engines.vision.landmarks import FaceLandmarker
@@ -41,6 +44,19 @@ def test_drawn_frames_say_what_rendered_frames_say(shared: Path) -> None:
     assert report["frames"] >= 50
     for name in ("mouth_opening", "blink", "gaze", "smile"):
         assert report[name]["correlation"] > 0.95, (name, report[name])
+
+
+def test_data_without_a_face_is_told(shared: Path, tmp_path: Path) -> None:
+    """Test frames that show nothing give one line, no traceback."""
+    z = dict(np.load(shared / "avatar" / "controls.npz"))
+    one = np.flatnonzero(z["rendered"].astype(bool) & (z["split"] == 1))[:1]
+    z["rendered"] = np.isin(np.arange(len(z["split"])), one)
+    np.savez(tmp_path / "controls.npz", **z)
+    shutil.copy(shared / "avatar" / "flow.npz", tmp_path)
+    (tmp_path / "frames").mkdir()
+    cv2.imwrite(str(tmp_path / "frames" / f"{one[0]:05d}.webp"), np.full((512, 512, 4), 128, np.uint8))
+    with pytest.raises(StudioError, match="no test frame of"):
+        evaluate_expression(STOCK, tmp_path, shared / TASK)
 
 
 def test_a_switch_of_rung_changes_sharpness_only(shared: Path) -> None:
