@@ -45,7 +45,7 @@ def worst_frames(path: Path, data: Path, frames: list[int], size: int = 256) -> 
     return np.vstack([np.hstack(strips[k : k + 2]) for k in range(0, len(strips), 2)])
 
 
-def card(report: dict[str, Any], path: Path, data: Path | None = None, notes: str = "") -> None:
+def card(report: dict[str, Any], path: Path, data: Path | None = None) -> None:
     """Write ``card.json`` and ``card.md`` into a pack, with ``data`` also ``card-worst.webp``."""
     (path / "card.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     rungs = report["rungs"]
@@ -73,13 +73,13 @@ def card(report: dict[str, Any], path: Path, data: Path | None = None, notes: st
         lines.append(f"| change by 0.5 % noise on {name}, mean / p99.9 of 255 | {' | '.join(still)} |")
     lines.append("")
     lines += [f"Network sha256 `{report['network_sha256'][:16]}…`; the pack has {sum(report['bytes'].values()) / 1e6:.1f} MB.", ""]
-    lines += _speed_rows(report.get("speed")) + _switch_rows(report.get("switch")) + _expression_rows(report.get("expression"))
+    lines += _switch_rows(report.get("switch")) + _expression_rows(report.get("expression"))
     if data:
         frames = [w["frame"] for w in report["worst"][:_WORST]]
         _, encoded = cv2.imencode(".webp", worst_frames(path, data, frames)[..., ::-1], (cv2.IMWRITE_WEBP_QUALITY, 80))
         (path / "card-worst.webp").write_bytes(encoded.tobytes())
         lines += ["The ten worst frames, rendered, drawn and four times their difference:", "", "![worst frames](card-worst.webp)", ""]
-    (path / "card.md").write_text("\n".join([*lines, notes]).rstrip() + "\n", "utf-8")
+    (path / "card.md").write_text("\n".join(lines).rstrip() + "\n", "utf-8")
 
 
 _MORE = {"nearest train frame": "baseline", "head turned": "turned"}
@@ -88,21 +88,6 @@ _MORE = {"nearest train frame": "baseline", "head turned": "turned"}
 def _asked(size: str, region: str) -> str:
     wanted = ASKED.get(size, {}).get(region)
     return f", asked {wanted}" if wanted else ""
-
-
-def _speed_rows(speed: dict[str, Any] | None) -> list[str]:
-    """The table of `visavis bench renderer`, if it was measured."""
-    if not speed:
-        return []
-    rows = [f"| {size} | {r['ms_p50']:.1f} | {r['ms_p95']:.1f} | {r['ms_p99']:.1f} |" for size, r in speed["rungs"].items()]
-    return [
-        f"One frame, network to NV12, {speed['where']}:",
-        "",
-        "| rung | ms p50 | p95 | p99 |",
-        "| --- | ---: | ---: | ---: |",
-        *rows,
-        "",
-    ]
 
 
 def _switch_rows(report: dict[str, Any] | None) -> list[str]:

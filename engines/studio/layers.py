@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["HAIR_BOX", "Layers", "part"]
+from engines.renderer.compose import HAIR_BOX
 
-HAIR_BOX = (96, 24, 416, 400)  # x0, y0, x1, y1 in pixels of 512
+__all__ = ["Layers", "part"]
 
 
 class Layers(NamedTuple):

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engines.renderer.compose import patch_mask
+from engines.renderer.compose import HAIR_BOX, patch_mask
 from engines.studio import dataset
 from engines.studio.geometry import Geometry
 from engines.studio.geometry import load as load_geometry
-from engines.studio.layers import HAIR_BOX, Layers, part
+from engines.studio.layers import Layers, part
 from engines.studio.network import FRAME, SHADES, VisavisFace
 
 __all__ = ["Face", "load_checkpoint", "train"]
