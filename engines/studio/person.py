@@ -219,8 +219,7 @@ def _write(films: Sequence[Path], out: Path, watched: Watched, pose: _Pose, cont
         if number not in places:
             continue
         row, m = places[number]
-        picture = cv2.warpAffine(rgb, _centred(m), (512, 512), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
-        _, data = cv2.imencode(".webp", cv2.cvtColor(picture, cv2.COLOR_RGB2BGRA), (cv2.IMWRITE_WEBP_QUALITY, 95))
+        _, data = cv2.imencode(".webp", cv2.cvtColor(_brought(rgb, m), cv2.COLOR_RGB2BGRA), (cv2.IMWRITE_WEBP_QUALITY, 95))
         (out / "frames" / f"{row:05d}.webp").write_bytes(data.tobytes())
     xy = np.stack([watched.landmarks[k, :, :2] @ m[:, :2].T + m[:, 2] for k, m in zip(pick, crop.maps[pick], strict=True)])
     chosen = _Pose(pose.angles[pick], pose.scale[pick], pose.centre[pick], pose.shape)
@@ -228,6 +227,18 @@ def _write(films: Sequence[Path], out: Path, watched: Watched, pose: _Pose, cont
     np.savez(out / "geometry.npz", places=geometry.places, iris=geometry.iris)
     _labels(out, watched.number[pick], controls[pick], xy, _project(crop, pose.shape[:_MESH], np.zeros(3)))
     return len(pick)
+
+
+def _brought(rgb: NDArray[np.uint8], m: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """The frame (512, 512, 3) of a film's picture by its map (2, 3); a larger one is averaged first, which warpAffine does not do."""
+    height, width = rgb.shape[:2]
+    zoom = float(np.hypot(*m[:, 0]))
+    if zoom < 1:
+        small = max(1, round(width * zoom)), max(1, round(height * zoom))
+        rgb = np.asarray(cv2.resize(rgb, small, interpolation=cv2.INTER_AREA), np.uint8)
+        m = m * [width / small[0], height / small[1], 1.0]
+    drawn = cv2.warpAffine(rgb, _centred(m), (512, 512), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(drawn, np.uint8)
 
 
 def _centred(m: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from engines.studio import dataset, geometry  # noqa: E402 - after the skips
 from engines.studio.dataset import StudioError  # noqa: E402
 from engines.studio.film import Watched, watch  # noqa: E402
 from engines.studio.metrics import over_grey  # noqa: E402
-from engines.studio.person import prepare  # noqa: E402
+from engines.studio.person import _brought, prepare  # noqa: E402
 from engines.studio.quality import judge  # noqa: E402
 from engines.studio.rig import CONTROLS, INDEX  # noqa: E402
 from visavis.films import film  # noqa: E402
@@ -71,6 +71,16 @@ def test_the_data_have_the_shape_that_training_takes(data: Path) -> None:
     assert (lips[..., 0] - lips[..., 1]).mean() > 25  # red
     _, flow = dataset.labels(data)
     assert flow["offsets"].shape[1:] == flow["canon"].shape
+
+
+def test_a_large_film_is_averaged_down_in_place() -> None:
+    """At a quarter of its size the noise of 16 pixels is averaged, and a ramp stays where the map puts it."""
+    m = np.array([[0.25, 0.0, -20.0], [0.0, 0.25, 10.0]])
+    noise = np.random.default_rng(1).integers(0, 256, (2160, 3840, 3), dtype=np.uint8)
+    assert _brought(noise, m)[40:].std() < 0.28 * noise.std()
+    ramp = np.broadcast_to((np.arange(3840) // 16).astype(np.uint8)[None, :, None], (2160, 3840, 3)).copy()
+    wanted = ((np.arange(512) + 0.5 + 20) / 0.25 - 8) / 16
+    assert np.abs(_brought(ramp, m)[200, :, 0] - wanted).max() < 1
 
 
 def test_a_short_film_is_refused(truth: tuple[list[NDArray[np.uint8]], NDArray[np.float32]], task: Path, tmp_path: Path) -> None:
