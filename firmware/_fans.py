@@ -13,7 +13,7 @@ from firmware._files import integer_or_none, text, why
 from firmware._hwmon import Hwmon
 from firmware.errors import LeverError
 
-__all__ = ["PwmFan", "find_fans", "nvfancontrol_runs", "put"]
+__all__ = ["PwmFan", "attributes", "find_fans", "nvfancontrol_runs", "put"]
 
 _MANUAL = 1
 _FULL = 255
@@ -65,6 +65,12 @@ def find_fans(root: Path, names: tuple[str, ...]) -> tuple[list[PwmFan], dict[st
             else:
                 ours.append(PwmFan(name, pwm))
     return ours, not_ours
+
+
+def attributes(root: Path, names: tuple[str, ...]) -> frozenset[str]:
+    """The files through which the fans of the drivers named are driven, whoever drives them now."""
+    found = (pwm for driver, path in Hwmon(root).devices() if driver in names for pwm in path.glob("pwm[0-9]"))
+    return frozenset(f"{pwm}{end}" for pwm in found for end in ("", "_enable"))
 
 
 def put(path: Path, content: str) -> None:

@@ -58,7 +58,9 @@ def write_record(path: Path, content: bytes) -> None:
     """
     beside = path.with_name(f".{path.name}.new")
     try:
-        with beside.open("wb") as out:
+        with suppress(FileNotFoundError):
+            beside.unlink()  # left by a power cut, or put there: whoever may write in the folder must not choose where root writes
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "wb") as out:  # noqa: PTH123
             out.write(content)
             out.flush()
             os.fsync(out.fileno())

@@ -17,7 +17,7 @@ from types import FrameType, TracebackType
 
 import msgspec
 
-from firmware._fans import PwmFan, find_fans, nvfancontrol_runs, put
+from firmware._fans import PwmFan, attributes, find_fans, nvfancontrol_runs, put
 from firmware._files import text_or_none, write_record
 from firmware._modes import Jtop, NvpModel, PowerModes
 from firmware.errors import LeverError
@@ -141,6 +141,7 @@ class Levers:
         troubles: list[str] = []
         if before.boot_id != _boot_id(self._root):
             before.boot_id, before.files = _boot_id(self._root), {}
+        foreign = self._drop_foreign(before.files)
         for path in sorted(before.files):  # pwm1 before pwm1_enable: automatic control comes last
             troubles += _try(put, Path(path), before.files[path])
         if before.fan_profile:
@@ -152,7 +153,20 @@ class Levers:
         self._before = before if troubles else _Before(boot_id=_boot_id(self._root))
         if not troubles:
             troubles += _try(_forget, self._record)
-        return troubles
+        return foreign + troubles
+
+    def _drop_foreign(self, files: dict[str, str]) -> list[str]:
+        """Forget what is no setting of a fan: the record may belong to a user who may do less than this process."""
+        ours = attributes(self._root, self._fan_names)
+        foreign = [
+            path
+            for path, content in files.items()
+            if self._before.files.get(path) != content  # what this process found itself may have vanished meanwhile
+            and (path not in ours or not (content.isascii() and content.isdecimal()))
+        ]
+        for path in foreign:
+            del files[path]
+        return [f"{self._record}: {path} is no fan's setting, left as it is" for path in foreign]
 
     def _find_fans(self) -> None:
         self._fans, self.why_not = find_fans(self._root, self._fan_names)

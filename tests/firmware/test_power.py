@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from firmware._files import write_record
 from firmware._modes import NvpModel
 from firmware.errors import LeverError
 from firmware.power import Levers
@@ -207,6 +208,31 @@ def test_a_broken_record_is_told_once(box: Path, content: bytes, caplog: pytest.
     assert len(caplog.records) == 1
     assert "cannot be read" in caplog.text
     assert not (box / "levers.json").exists()
+
+
+def test_a_record_moves_fans_and_nothing_else(box: Path) -> None:
+    """Whoever can write the record may be less than who reads it: only numbers, and only into the fan's own attributes."""
+    other = trees.write(box / "etc/shadow", "secret")
+    around = fan(box).parent / ".." / "hwmon0" / "pwm1"
+    files = {str(other): "root::", str(fan(box)): "200; rm", str(around): "9", str(fan(box).with_name("name")): "7",
+             str(fan(box, "pwm1_enable")): "1"}  # fmt: skip
+    record = {"boot_id": "one", "files": files}
+    (box / "levers.json").write_text(json.dumps(record))
+    lines = Levers(box / "levers.json", box).restore()
+    assert [line.endswith("is no fan's setting, left as it is") for line in lines] == [True] * 4
+    assert other.read_text() == "secret\n"
+    assert fan_is(box) == ("128", "1")
+    assert not (box / "levers.json").exists()
+
+
+def test_a_record_is_not_written_through_a_link(tmp_path: Path) -> None:
+    """A link in the temporary file's place is replaced, and what it names stays as it is."""
+    other = trees.write(tmp_path / "etc/shadow", "secret")
+    (tmp_path / ".levers.json.new").symlink_to(other)
+    write_record(tmp_path / "levers.json", b"{}")
+    assert other.read_text() == "secret\n"
+    assert (tmp_path / "levers.json").read_bytes() == b"{}"
+    assert not (tmp_path / "levers.json").is_symlink()
 
 
 def test_power_mode_by_name_and_back(box: Path, modes: NvpModel) -> None:
