@@ -26,6 +26,10 @@ _JTOP_ROUNDS = 15
 _MODEL = re.compile(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>")
 
 
+_PREFIX = "MODE_"
+"""Some boards' files and answers put it before the name, not always both."""
+
+
 class PowerModes(Protocol):
     """Power modes by name. All raise LeverError."""
 
@@ -57,10 +61,11 @@ class NvpModel:
         found = re.search(r"NV Power Mode:\s*(\S+)", self._run("-q"))
         if not found:
             raise LeverError("nvpmodel -q does not name the power mode")
-        return found[1].removeprefix("MODE_")
+        return found[1].removeprefix(_PREFIX)
 
     def set(self, name: str) -> None:
         """Switch by the number that this board has for the name."""
+        name = name.removeprefix(_PREFIX)
         number = self._ids().get(name)
         if number is None:
             raise LeverError(f"power mode {name}: this board has {', '.join(self.names()) or 'none'}")
@@ -74,7 +79,7 @@ class NvpModel:
             text = self._config.read_text(encoding="utf-8", errors="replace")
         except OSError as error:
             raise LeverError(f"{self._config}: {error.strerror}: no power modes on this box") from error
-        return {name: int(number) for number, name in _MODEL.findall(text)}
+        return {name.removeprefix(_PREFIX): int(number) for number, name in _MODEL.findall(text)}
 
     def _run(self, *arguments: str) -> str:
         try:

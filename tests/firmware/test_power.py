@@ -235,6 +235,21 @@ def test_a_record_is_not_written_through_a_link(tmp_path: Path) -> None:
     assert not (tmp_path / "levers.json").is_symlink()
 
 
+@pytest.mark.parametrize("prefixed", [True, False])
+def test_modes_may_have_a_prefix(tmp_path: Path, prefixed: bool) -> None:
+    """Some boards say MODE_15W, in their list or in their answer: it is one mode by one name."""
+    program = tmp_path / "nvpmodel"
+    state = trees.write(tmp_path / "mode", "MODE_MAXN")
+    program.write_text(NVPMODEL.format(state=state).replace("echo 15W", "echo MODE_15W").replace("echo MAXN", "echo MODE_MAXN"))
+    program.chmod(0o755)
+    config = CONFIG.replace("NAME=", "NAME=MODE_") if prefixed else CONFIG
+    modes = NvpModel((str(program),), trees.write(tmp_path / "nvpmodel.conf", config))
+    assert modes.names() == ("MAXN", "15W", "7W")
+    assert modes.current() == "MAXN"
+    modes.set("15W")
+    assert modes.current() == "15W"
+
+
 def test_power_mode_by_name_and_back(box: Path, modes: NvpModel) -> None:
     """A mode is set by its name, whatever its number here, and the old one comes back."""
     with Levers(box / "levers.json", box, modes=modes) as levers:
