@@ -45,6 +45,7 @@ _SPACING_S = 0.025
 _SQUEEZED_S = 0.01  # a sound between two contacts is shown as long as there is a moment for it
 _FULL_S = 0.11
 _STRESS = (0.82, 0.95, 1.08)
+_FAR_S = 1e8  # three years: a time beyond is a mistake, and so far out two keys would fall on one moment
 _PER_DB = 0.05
 _QUIETEST, _LOUDEST = 0.6, 1.2
 _ROUNDED = 0.25
@@ -177,7 +178,7 @@ def _steps(phones: Iterable[tuple[str, float, float] | Phone]) -> list[_Step]:
     steps: list[_Step] = []
     for symbol, begin, end, level in (Phone(*phone) for phone in phones):
         start = max(begin, steps[-1].end) if steps else begin
-        if not (math.isfinite(start) and math.isfinite(end) and end > start):
+        if not -_FAR_S < start < end < _FAR_S:
             continue
         if steps and start - steps[-1].end > 0.001:
             steps.append(_Step("", steps[-1].end, start, 0))

@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engines.animation import CUES, MOODS, PLACES, Animator
@@ -255,6 +255,9 @@ _ANY = st.floats(allow_nan=True, allow_infinity=True, width=32)
     st.lists(st.tuples(st.sampled_from(["m", "ˈɑː", "f", ""]), _ANY, _ANY), max_size=5),
     st.sampled_from(sorted(CUES)),
     _ANY,
+)
+@example(
+    [(0.0, 0.0, 0.0, 0.0, "idle", "neutral")], [("f", -281475010265088.0, -281474976710656.0), ("m", -281474976710656.0, 0.0)], "brow", 0.0
 )
 def test_nothing_spoils_the_face(
     calls: list[tuple[float, float, float, float, str, str]], phones: list[tuple[str, float, float]], cue: str, cue_at: float
