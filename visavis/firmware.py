@@ -46,7 +46,11 @@ def install(*, root: Path = Path("/"), dry_run: bool = False, program: str = "",
     if config is not None:
         load(config)  # a mistake in a new box's file is told before it is there
     port = _boxes_port(root, None if (root / installer.CONFIG).exists() else config)
-    lines = installer.install(root, program=program or installer.PROGRAM, port=port, config=chosen.read_bytes(), dry_run=dry_run)
+    try:
+        content = chosen.read_bytes()
+    except OSError as error:
+        raise installer.InstallError(f"{chosen}: {error.strerror}: run it as somebody who may read that file") from None
+    lines = installer.install(root, program=program or installer.PROGRAM, port=port, config=content, dry_run=dry_run)
     print("\n".join(lines) or "Everything is there.")
     if lines and not dry_run and root == Path("/"):
         print("Restart the box: the kiosk starts with it. Then run: visavis firmware acceptance")

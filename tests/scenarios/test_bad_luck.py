@@ -389,10 +389,11 @@ def wall_clock_reads(source: Path) -> list[str]:
 
 
 def test_the_wall_clock_may_jump() -> None:
-    """Set right by years in the middle of a visit, it changes nothing: no process of the kiosk reads it."""
+    """Set right by years in the middle of a visit, it changes nothing: nothing reads it but the fleet's reports, in one place."""
     sources = [path for folder in ("runtime", "engines", "kiosk") for path in (ROOT / folder).rglob("*.py") if "studio" not in path.parts]
     assert len(sources) > 50
-    assert [line for source in sources for line in wall_clock_reads(source)] == []
+    reads = [line.rpartition(": ")[0].rpartition(":")[0] for source in sources for line in wall_clock_reads(source)]
+    assert reads == ["runtime/telemetry/times.py"]  # people read those times; tests/runtime/telemetry has its 1970
     pages = [path for path in (ROOT / "kiosk" / "page").rglob("*.js") if re.search(r"Date\.now|new Date", path.read_text(encoding="utf-8"))]
     assert pages == []
 

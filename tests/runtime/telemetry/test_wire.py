@@ -161,10 +161,10 @@ def test_the_will_comes_after_its_delay_and_not_before(broker, open_wire):
     ends.next(Welcomed)
     ends.wire.publish(0, STATUS, status("online"), retain=True)
     controller.wait(lambda c: c.status == [("online", False)])
+    ends.next(Published)  # before the cut: its acknowledgement would be lost with the connection
     cable.cut.set()
     controller.wait(lambda c: c.status[-1][0] == "lost")
     cable.cut.clear()
-    ends.next(Published)
     ends.next(Lost)
     ends.wire.connect(status("lost"))
     ends.next(Welcomed)
