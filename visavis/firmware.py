@@ -40,6 +40,7 @@ def install(*, root: Path = Path("/"), dry_run: bool = False, program: str = "",
 
     """
     from firmware import install as installer
+    from firmware.errors import InstallError
     from runtime.config import load
 
     chosen = config or _SHIPPED_CONFIG
@@ -49,7 +50,7 @@ def install(*, root: Path = Path("/"), dry_run: bool = False, program: str = "",
     try:
         content = chosen.read_bytes()
     except OSError as error:
-        raise installer.InstallError(f"{chosen}: {error.strerror}: run it as somebody who may read that file") from None
+        raise InstallError(f"{chosen}: {error.strerror}: run it as somebody who may read that file") from None
     lines = installer.install(root, program=program or installer.PROGRAM, port=port, config=content, dry_run=dry_run)
     print("\n".join(lines) or "Everything is there.")
     if lines and not dry_run and root == Path("/"):
