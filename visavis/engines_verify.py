@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,16 @@ from numpy.typing import NDArray
 from engines.compile import CompileError, EngineCache, Library, Target, Unsupported, engine_dir, find_libraries
 from engines.errors import EngineError
 from engines.renderer import AvatarPack, OnnxRuntimeRenderer, cuda, load_pack
-from engines.renderer.compose import Composer, Drawing
+from engines.renderer.compose import Drawing
 from engines.renderer.cuda import Gpu, GpuError, GpuOutOfMemory, open_gpu
 from engines.renderer.cuda_compose import SOURCE, Face, GpuComposer, Tensor
 from engines.renderer.cuda_slots import Slots
-from engines.renderer.onnx_runtime import infer, network_session
 from engines.renderer.tensorrt import TensorRTRenderer
 from engines.renderer.tensorrt_relay import Relay, prepare, target_of
-from runtime.bus import NV12, FrameRingSpec, FrameWriter, create_frame_ring
+from visavis._engines_truth import Bytes, Ring, Truth, compare, poses, quantiles
 
 __all__ = ["Check", "verify"]
 
-Bytes = NDArray[np.uint8]
-_APART_1, _APART_3 = 1e-3, 2e-4  # shares of bytes that may be more than 1 and more than 3 from the CPU's
-_ENGINE_MEAN = 1.0  # mean difference of a compiled network: it may round INT8 otherwise than ONNX Runtime does
 _PATIENCE_S = 300.0  # for compiling and loading on a small board
 _HUGE = 1 << 46
 
@@ -92,69 +88,6 @@ def _try(what: str, step: Step) -> Check:
     return Check(what, "ok", detail, figures)
 
 
-def _compare(seen: Bytes, expected: Bytes, *, network: bool = False) -> str:
-    """How far apart two frames are. Raises AssertionError if further than rounding explains."""
-    apart = np.abs(seen.astype(np.int16) - expected)
-    told = f"mean {apart.mean():.4f}, {(apart > 1).mean() * 100:.4f} % of bytes more than 1 apart, most {apart.max()}"
-    fine = apart.mean() < _ENGINE_MEAN if network else (apart > 1).mean() < _APART_1 and (apart > 3).mean() < _APART_3
-    if not fine:
-        raise AssertionError(f"not the CPU's picture: {told}")
-    return told
-
-
-def _quantiles(times: list[float]) -> dict[str, float]:
-    return {f"p{q}": round(float(np.percentile(times, q)), 3) for q in (50, 95, 99)}
-
-
-def _poses(pack: AvatarPack, count: int) -> Iterator[NDArray[np.float32]]:
-    rng = np.random.default_rng(5)
-    low, high = pack.ranges.T
-    yield pack.idle
-    for _ in range(count - 1):
-        yield rng.uniform(low, high).astype(np.float32)
-
-
-class _Truth:
-    """The CPU's frames, from the signed network that TensorRT gets too."""
-
-    def __init__(self, pack: AvatarPack) -> None:
-        self._session = network_session(pack.network.read_bytes(), 1)
-        self._composers = [Composer(pack.plate, rung.width, pack.hair) for rung in pack.rungs]
-        for composer in self._composers:
-            composer.set_background((16, 18, 22))
-
-    def drawing(self, controls: NDArray[np.float32]) -> Drawing:
-        return infer(self._session, controls)
-
-    def frame(self, drawing: Drawing, rung: int) -> Bytes:
-        composer = self._composers[rung]
-        out = np.empty((composer.size * 3 // 2, composer.size), np.uint8)
-        composer.draw(drawing, out)
-        return out
-
-
-class _Ring:
-    """A real frame ring of the kiosk."""
-
-    def __init__(self, pack: AvatarPack) -> None:
-        spec = FrameRingSpec("verify", pack.rungs[0].width, pack.rungs[0].height, NV12, ("page",))
-        self._fds = create_frame_ring(spec)
-        self.writer = FrameWriter(spec, self._fds)
-
-    def slot(self, pack: AvatarPack, rung: int) -> Bytes:
-        out = self.writer.begin(pack.rungs[rung].width, pack.rungs[rung].height)
-        assert out is not None
-        out[:] = 0
-        return out
-
-    def publish(self) -> None:
-        self.writer.commit(turn=0, t_capture_ns=0)
-
-    def close(self) -> None:
-        self.writer.close()
-        self._fds.close()
-
-
 # --- CUDA alone: works on any GPU, also where TensorRT-RTX does not
 
 
@@ -179,8 +112,8 @@ class _Bench:
     def __init__(self, gpu: Gpu, pack: AvatarPack, frames: int) -> None:
         self._gpu, self._pack, self._frames = gpu, pack, frames
         self._image = b""
-        self._truth = _Truth(pack)
-        self._ring = _Ring(pack)
+        self._truth = Truth(pack)
+        self._ring = Ring(pack)
         gpu.activate()
         self._stream = gpu.stream()
         self._slots = Slots(gpu)
@@ -243,11 +176,11 @@ class _Bench:
 
     def compose(self, rung: int) -> tuple[str, dict[str, float]]:
         told = ""
-        for controls in _poses(self._pack, 4):
+        for controls in poses(self._pack, 4):
             drawing = self._load(controls)
             out = self._ring.slot(self._pack, rung)
             self._draw(out, rung)
-            told = _compare(out, self._truth.frame(drawing, rung))
+            told = compare(out, self._truth.frame(drawing, rung))
             self._ring.publish()
         first, last, times = self._gpu.event(), self._gpu.event(), []
         for _ in range(self._frames):
@@ -256,13 +189,13 @@ class _Bench:
             self._gpu.record(last, self._stream)
             self._gpu.synchronize(self._stream)
             times.append(self._gpu.elapsed_ms(first, last))
-        return told, _quantiles(times)
+        return told, quantiles(times)
 
     def staged(self) -> tuple[str, dict[str, float]]:
         drawing = self._load(self._pack.idle)
         out = np.zeros((self._pack.rungs[0].height * 3 // 2, self._pack.rungs[0].width), np.uint8)
         self._draw(out, 0)
-        return _compare(out, self._truth.frame(drawing, 0)), {}
+        return compare(out, self._truth.frame(drawing, 0)), {}
 
     def graph(self) -> tuple[str, dict[str, float]]:
         if not self._gpu.captures:
@@ -280,7 +213,7 @@ class _Bench:
             self._gpu.replay(graph, self._stream)
             self._gpu.synchronize(self._stream)
             self._slots.finish(out, address)
-            told = _compare(out, self._truth.frame(drawing, 0))
+            told = compare(out, self._truth.frame(drawing, 0))
             self._ring.publish()
         return told, {}
 
@@ -312,8 +245,8 @@ class _Engines:
     def __init__(self, library: Library, device: int, backend: str, pack: AvatarPack, frames: int) -> None:
         self._library, self._device, self._backend, self._pack, self._frames = library, device, backend, pack, frames
         self._cache = EngineCache(engine_dir())
-        self._truth = _Truth(pack)
-        self._ring = _Ring(pack)
+        self._truth = Truth(pack)
+        self._ring = Ring(pack)
         self._face: TensorRTRenderer | None = None
 
     def _open(self) -> Gpu:
@@ -350,8 +283,8 @@ class _Engines:
         state = relay.state
         relay.close()
         assert not state.startswith("the CPU draws"), state
-        _compare(out, self._truth.frame(self._truth.drawing(self._pack.idle), 0), network=True)
-        return state, {**_quantiles(times), "longest": round(max(times), 1), "take_over": round(over, 1), "seconds": round(waited, 1)}
+        compare(out, self._truth.frame(self._truth.drawing(self._pack.idle), 0), network=True)
+        return state, {**quantiles(times), "longest": round(max(times), 1), "take_over": round(over, 1), "seconds": round(waited, 1)}
 
     def load(self) -> tuple[str, dict[str, float]]:
         self._target()
@@ -365,10 +298,10 @@ class _Engines:
         if self._face is None:
             raise _Skip("the engine was not loaded")
         told, times, busy = "", [], time.process_time()
-        for controls in _poses(self._pack, 8):
+        for controls in poses(self._pack, 8):
             out = self._ring.slot(self._pack, rung)
             self._face.draw(controls, out, rung=rung)
-            told = _compare(out, self._truth.frame(self._truth.drawing(controls), rung), network=True)
+            told = compare(out, self._truth.frame(self._truth.drawing(controls), rung), network=True)
             self._ring.publish()
         busy, began = time.process_time(), time.perf_counter()
         for _ in range(self._frames):
@@ -378,7 +311,7 @@ class _Engines:
             times.append((time.perf_counter() - at) * 1e3)
             self._ring.publish()
         cores = (time.process_time() - busy) / (time.perf_counter() - began)
-        return told, {**_quantiles(times), "cores": round(cores, 2)}
+        return told, {**quantiles(times), "cores": round(cores, 2)}
 
     def stale(self) -> tuple[str, dict[str, float]]:
         """An engine with a bit flipped, then whole but of other content: neither may be loaded."""
