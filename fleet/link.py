@@ -114,8 +114,12 @@ class Link:
         login = self._login
         client = _client(login, clean=_WINDOW)
         client.on_connect, client.on_subscribe = self._on_connect, self._on_subscribe
-        client.on_disconnect, client.on_publish, client.on_message = self._on_disconnect, self._on_publish, self._on_message
+        client.on_publish, client.on_message = self._on_publish, self._on_message
         await asyncio.to_thread(client.connect, login.host, login.port, 30, clean_start=True, properties=_connecting(_WINDOW))
+        # From here on paho works in this loop only: what it says while it connects would come from another thread.
+        client.on_disconnect, client.on_socket_close = self._on_disconnect, self._on_socket_close
+        if client.socket() is None:
+            raise ConnectionError("the broker closed the connection at once")
         self._client, self._socket = client, client.socket()
         loop = asyncio.get_running_loop()
         loop.add_reader(self._socket.fileno(), self._read)
@@ -134,20 +138,23 @@ class Link:
         self.connected.clear()
         if client is None:
             return
-        self._detach()
         client.on_disconnect = None
         client.disconnect()
         if client.want_write():
             with suppress(OSError):
                 client.loop_write()
         if (sock := client.socket()) is not None:
+            self._detach(sock)
             sock.close()
 
-    def _detach(self) -> None:
+    def _on_socket_close(self, _: mqtt.Client, __: Any, sock: Any) -> None:
+        self._detach(sock)
+
+    def _detach(self, sock: Any) -> None:
+        """Before the socket is closed: the next one often gets its number, and a loop that still has the number never watches it."""
         loop = asyncio.get_running_loop()
-        if self._socket is not None and (number := self._socket.fileno()) >= 0:
-            loop.remove_reader(number)
-            loop.remove_writer(number)
+        loop.remove_reader(sock.fileno())
+        loop.remove_writer(sock.fileno())
         self._writing = False
 
     def _read(self) -> None:
@@ -191,8 +198,6 @@ class Link:
         self._up()
 
     def _on_disconnect(self, *_: Any) -> None:
-        # paho closes the socket right after this: its number must leave the loop before somebody else gets it.
-        self._detach()
         self.connected.clear()
         self._ended.set()
 
