@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ __all__ = [
     "device",
     "devices",
     "enrol",
+    "enrol_all",
     "facets",
     "revocations_to_apply",
     "revoke",
@@ -80,16 +82,22 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
 def enrol(db: Database, authority: Authority, name: str, days: int, now_ms: int) -> Issued:
     """A new certificate for a box; those it has stay valid until they are revoked. Raises BadRequest for a name that cannot be."""
-    if not is_id(name):
-        raise BadRequest(f"{name!r} cannot name a box: letters, digits, '.', '_', '-', at most 63, the first no sign")
+    return enrol_all(db, authority, (name,), days, now_ms)[0]
+
+
+def enrol_all(db: Database, authority: Authority, names: Sequence[str], days: int, now_ms: int) -> list[Issued]:
+    """As `enrol` for each, in one transaction: all of them or none."""
+    for name in names:
+        if not is_id(name):
+            raise BadRequest(f"{name!r} cannot name a box: letters, digits, '.', '_', '-', at most 63, the first no sign")
     if not 1 <= days <= 3650:
         raise BadRequest("a certificate is valid from 1 to 3650 days")
-    issued = authority.issue(name, days, now_ms)
+    issued = [authority.issue(name, days, now_ms) for name in names]
     with db.write() as tx:
         sql = "INSERT INTO device (name, state, since, seen, created) VALUES (?, 'new', ?, 0, ?) ON CONFLICT DO NOTHING"
-        tx.run(sql, name, now_ms, now_ms)
+        tx.many(sql, [(one.name, now_ms, now_ms) for one in issued])
         sql = "INSERT INTO certificate (serial, device, issued, expires) VALUES (?, ?, ?, ?)"
-        tx.run(sql, issued.serial, name, now_ms, issued.expires)
+        tx.many(sql, [(one.serial, one.name, now_ms, one.expires) for one in issued])
     return issued
 
 
