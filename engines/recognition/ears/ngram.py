@@ -1,9 +1,9 @@
 """A back-off n-gram over words: what is likely to be said, from sentences in natural proportion, and what is likely after a question.
 
 Absolute discounting with interpolation (Ney, Essen, Kneser 1994; one discount for all orders). Costs are negative natural logarithms.
-What may have been asked ("hint") stands before the start of the sentence as a word of its own: answers are counted only where it is in
-sight, so that it changes the first words of a sentence and nothing else, and what nobody answered costs one step back. General talk is
-mixed into single words and pairs: whoever says what no pack foresees is understood, or at least not taken for an order.
+What may have been asked ("hint") stands before the start of the sentence as a word of its own. Answers are counted only where it is in
+sight: it changes the first words of a sentence and nothing else, and what nobody answered costs one step back. General talk is mixed into
+single words and pairs: whoever says what no pack foresees is understood, or at least not taken for an order.
 """
 
 from __future__ import annotations
