@@ -90,7 +90,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     """Everything an engine needs for one answer.
 
     `system` is the same for all requests of a pack, so that a server can keep its KV cache; passages and state go behind the history.
-    `unsure` is what to say when there is no answer.
+    `unsure` is what to say when there is no answer. `share`: of the longest answer that the engine may make; below 1 a short one is wanted.
     """
 
     system: str
@@ -99,6 +99,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     passages: tuple[Passage, ...] = ()
     state: DialogueState = DialogueState()
     unsure: str = ""
+    share: float = 1.0
 
 
 class TextDelta(msgspec.Struct, frozen=True):

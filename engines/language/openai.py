@@ -19,6 +19,9 @@ _CONNECT_S = 2.0
 _ATTEMPTS = 2
 _RETRY_STATUS = frozenset((429, 500, 502, 503, 504))
 _LINE_MOST = 1_000_000
+_LEAST_TOKENS = 80
+"""However short an answer is to be: a tool call with all of its slots has some sixty, and half of one is an error."""
+_BRIEF = "(Answer in one short sentence.)"
 
 
 class _FunctionDelta(msgspec.Struct):
@@ -137,10 +140,12 @@ class OpenAIEngine:
             known = ", ".join(f"{name}: {value}" for name, value in request.state.slots.items() if value)
             asked = f" You just asked for {request.state.expects}." if request.state.expects else ""
             messages[-1]["content"] += f"\n\n({request.state.tool} is under way: {known or 'nothing known yet'}.{asked})"
+        if request.share < 1:
+            messages[-1]["content"] += f"\n\n{_BRIEF}"
         body: dict[str, Any] = {
             "messages": messages,
             "stream": True,
-            "max_tokens": self._max_tokens,
+            "max_tokens": min(self._max_tokens, max(_LEAST_TOKENS, round(self._max_tokens * request.share))),
             "temperature": self._temperature,
             "cache_prompt": True,  # llama.cpp: keep the prefix; other servers ignore it
         }

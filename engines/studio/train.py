@@ -27,12 +27,15 @@ from engines.studio import dataset
 from engines.studio.geometry import Geometry
 from engines.studio.geometry import load as load_geometry
 from engines.studio.layers import Layers, part
+from engines.studio.losses import bend, picture_loss, unlike
 from engines.studio.network import FRAME, SHADES, VisavisFace
 
 __all__ = ["Face", "load_checkpoint", "train"]
 
 WINDOW, BATCH, BODY_BATCH, FLOW_BATCH = 224, 8, 4, 24
 RATE, PLATE_RATE, SHADE_RATE, EMA = 1.5e-3, 4e-3, 2e-3, 0.998
+LABELS = 0.03, 0.003  # weight of the rig's points, first and last: hair has depth, in the end its picture knows better
+UNLIKE = 0.2  # weight of 1 - SSIM
 TURNED_DEGREES, TURNED_SHARE = 3.0, 0.5  # half of the body's windows show a turned head, where hair and face part
 SAVE_EVERY_S = 120.0
 
@@ -117,11 +120,6 @@ def _sample(field: Tensor, pixels: Tensor) -> Tensor:
     return functional.grid_sample(field, pixels * (2 / FRAME) - 1, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def _bend(flow: Tensor) -> Tensor:
-    across, down = flow[..., 2:] - 2 * flow[..., 1:-1] + flow[..., :-2], flow[:, :, 2:] - 2 * flow[:, :, 1:-1] + flow[:, :, :-2]
-    return across.abs().mean() + down.abs().mean()
-
-
 def _flow_loss(net: VisavisFace, labels: _FlowLabels, rng: np.random.Generator, count: int) -> Tensor:
     controls, at, wanted, weight = labels.draw(rng, count)
     x = net.controls(controls)
@@ -131,17 +129,8 @@ def _flow_loss(net: VisavisFace, labels: _FlowLabels, rng: np.random.Generator, 
             continue
         made = _sample(flow, at[:, None, mine])[:, :, 0].transpose(1, 2)
         error = functional.smooth_l1_loss(made, wanted[:, mine], reduction="none", beta=0.5).sum(-1)
-        total = total + (error * weight[:, mine]).sum() / weight[:, mine].sum() + 0.5 * _bend(flow)
+        total = total + (error * weight[:, mine]).sum() / weight[:, mine].sum() + 0.5 * bend(flow)
     return total
-
-
-def _picture_loss(made: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
-    """L1, gradient L1 and L1 of fourfold means, weighted per pixel (broadcast over batch and channels)."""
-    d = made - wanted
-    w = weight.expand_as(d[:, :1])
-    loss = (d.abs() * w).mean()
-    loss = loss + ((d[..., 1:] - d[..., :-1]).abs() * w[..., 1:]).mean() + ((d[..., 1:, :] - d[..., :-1, :]).abs() * w[..., 1:, :]).mean()
-    return loss + (functional.avg_pool2d(d, 4).abs() * functional.avg_pool2d(w, 4)).mean()
 
 
 def _hair_at(pixels: Tensor, pictures: _Pictures, shades: Tensor) -> Tensor:
@@ -161,7 +150,7 @@ def _body_loss(
     x = net.controls(torch.from_numpy(frames.controls[i]))
     with torch.autocast("cpu", torch.bfloat16):
         residual = net.body(x)
-    corner = rng.integers(0, FRAME - WINDOW + 1, (BODY_BATCH, 2))
+    corner = rng.integers(0, FRAME - WINDOW + 1, (2, BODY_BATCH, 2)).sum(0) // 2  # the face, in the middle, more often than the rim
     wanted = np.stack([frames.rgba[k, y : y + WINDOW, x0 : x0 + WINDOW] for k, (x0, y) in zip(i, corner, strict=True)])
     w = torch.stack([weight[y : y + WINDOW, x0 : x0 + WINDOW] for x0, y in corner])[:, None]
     span = torch.arange(WINDOW) + 0.5
@@ -169,7 +158,8 @@ def _body_loss(
     back = _sample(pictures.plate.expand(BODY_BATCH, -1, -1, -1), grid + _sample(net.warp(x), grid).permute(0, 2, 3, 1))
     front = _hair_at(grid + _sample(net.hair_warp(x), grid).permute(0, 2, 3, 1), pictures, net.shades(x))
     made = front + (1 - front[:, 3:]) * back + _sample(residual.float(), grid)
-    return _picture_loss(made, torch.from_numpy(wanted).permute(0, 3, 1, 2).float() / 255, w)
+    rendered = torch.from_numpy(wanted).permute(0, 3, 1, 2).float() / 255
+    return picture_loss(made, rendered, w) + UNLIKE * unlike(made, rendered, w)
 
 
 def _patch_loss(
@@ -181,7 +171,9 @@ def _patch_loss(
         mouth, eyes = net.lips(x).float(), net.both_eyes(x).float()
     wanted = torch.from_numpy(frames.mouth[i]).permute(0, 3, 1, 2).float() / 255
     wanted_eyes = torch.from_numpy(frames.eyes[i]).flatten(0, 1).permute(0, 3, 1, 2).float() / 255
-    return _picture_loss(mouth, wanted, weights[0]), _picture_loss(eyes, wanted_eyes, weights[1])
+    pairs = ((mouth, wanted, weights[0]), (eyes, wanted_eyes, weights[1]))
+    lips, lids = (picture_loss(*p) + UNLIKE * unlike(*p) for p in pairs)
+    return lips, lids
 
 
 def _variation(patches: NDArray[np.uint8]) -> Tensor:
@@ -232,7 +224,7 @@ class _Run:
             weight_decay=1e-3,
             fused=True,
         )
-        self.step, self.elapsed = 0, 0.0
+        self.step, self.elapsed, self.warm = 0, 0.0, 0
 
     def save(self, path: Path) -> None:
         state = {
@@ -243,6 +235,7 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "elapsed": self.elapsed,
+            "warm": self.warm,
             "places": torch.from_numpy(self.geometry.places),
             "iris": torch.from_numpy(self.geometry.iris),
             "rng": json.dumps(self.rng.bit_generator.state),
@@ -266,7 +259,7 @@ class _Run:
         self.pictures.load_state_dict(state["pictures"])
         self.ema_pictures.load_state_dict(state["ema_pictures"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.elapsed = state["step"], state["elapsed"]
+        self.step, self.elapsed, self.warm = state["step"], state["elapsed"], state["warm"]
         self.rng.bit_generator.state = json.loads(state["rng"])
 
     def advance(self, loss: Tensor, progress: float, since: int) -> None:
@@ -325,20 +318,23 @@ def train(
         run.restore(checkpoint)
     elif start:
         run.begin_with(start)
+    else:  # flow-only steps first: the picture losses then see an aligned plate
+        run.warm = min(4000, int(minutes * 120))
     turned = np.flatnonzero(np.abs(frames.controls[:, -3:]).max(1) > TURNED_DEGREES)
     weights = _variation(frames.mouth), _variation(frames.eyes.reshape(-1, *frames.eyes.shape[2:]))
     body_weight = torch.ones(FRAME, FRAME)
     body_weight[300:350, 216:296] = body_weight[180:236, 176:240] = body_weight[180:236, 272:336] = 0.25
     budget, started, saved = minutes * 60, clock() - run.elapsed, run.elapsed
-    warm = 0 if start else min(4000, int(budget * 2))  # flow-only steps first: the picture losses then see an aligned plate
     while run.elapsed < budget:
         loss_flow = _flow_loss(run.net, labels, run.rng, FLOW_BATCH)
-        if run.step < warm:
+        if run.step < run.warm:
             run.advance(loss_flow * 0.1, 0.0, run.step)
         else:
             body = _body_loss(run.net, run.pictures, frames, turned, body_weight, run.rng)
             mouth, eyes = _patch_loss(run.net, frames, weights, run.rng)
-            run.advance(loss_flow * 0.03 + body + 2 * mouth + 2 * eyes, run.elapsed / budget, run.step - warm)
+            progress = min(run.elapsed / budget, 1.0)
+            labelled = LABELS[0] + (LABELS[1] - LABELS[0]) * progress
+            run.advance(loss_flow * labelled + body + 2 * mouth + 2 * eyes, progress, run.step - run.warm)
             if run.step % 100 == 0:
                 line = {
                     "step": run.step,

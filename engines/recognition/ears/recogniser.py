@@ -36,8 +36,8 @@ _NOTHING = Found(())
 @dataclass(frozen=True)
 class Tuning:
     """Numbers of the search. Penalty, scale and share were chosen on half of the order recordings (`tuned_half` of `visavis bench orders`)
-    and on sentences of the `tune` part of the corpora, the confidence on the latter and on all orders: `even_sound` was set with the reported orders in view
-    (1.5 understands half a per cent fewer of them, 1.6 to 1.9 the same).
+    and on sentences of the `tune` part of the corpora, the confidence on the latter and on all orders: `even_sound` was set with the
+    reported orders in view (1.5 understands half a per cent fewer of them, 1.6 to 1.9 the same).
     """
 
     order: int = 3
