@@ -39,6 +39,7 @@ from runtime.telemetry.contract import (
     pattern,
     topic,
 )
+from runtime.telemetry.settings import SETTINGS, SettingKind, setting_kind, wrong
 
 __all__ = [
     "COMMANDS",
@@ -47,6 +48,7 @@ __all__ = [
     "MAX_UP",
     "METRICS",
     "PREFIX",
+    "SETTINGS",
     "STAGES",
     "VERSION",
     "Ack",
@@ -71,6 +73,7 @@ __all__ = [
     "Per",
     "Refusal",
     "Reported",
+    "SettingKind",
     "Severity",
     "Shadow",
     "Status",
@@ -89,6 +92,8 @@ __all__ = [
     "metric",
     "parse_topic",
     "pattern",
+    "setting_kind",
     "topic",
     "valid",
+    "wrong",
 ]

@@ -28,10 +28,11 @@ from runtime.telemetry.collect import Collector, House, Reporter, read_house
 from runtime.telemetry.commands import Duty
 from runtime.telemetry.executors import Executors, diagnostics
 from runtime.telemetry.inbox import Inbox
+from runtime.telemetry.levers import Lever, Levers
 from runtime.telemetry.machine import Machine
 from runtime.telemetry.outbox import Limits, Outbox, Row
 from runtime.telemetry.selfcheck import self_check
-from runtime.telemetry.times import Times, kernel_boot
+from runtime.telemetry.times import Times, kernel_boot, time_zone
 from runtime.telemetry.uplink import Connect, Event, Link, Lost, Refused, Sender, Tell, Tick, Up, Welcomed, decide
 from runtime.telemetry.wire import Came, Published, Report, Server, Wire
 
@@ -58,7 +59,7 @@ class Uplink:
         self._collector = Collector([*(row.name for row in topology.NODES), topology.SUPERVISOR])
         self._reporter, self._machine = Reporter(), Machine(folder, ctx.config.firmware.root)
         self._link, self._sender = Link(), Sender(backlog_hz=fleet.backlog_hz)
-        self._health_s, self._health_ms = fleet.health_s, 0
+        self._health_s, self._health_ms, self._born_s = fleet.health_s, 0, 0.0
         self._connects = 0
         self._told: dict[str, int] = {}
         self._troubled, self._damaged = "", 0
@@ -82,7 +83,7 @@ class Uplink:
             outbox=self._outbox,
             execute=self._executors.run,
             event=self._event,
-            set=self._set,
+            apply=Levers(self._levers(), frozenset(Duty(duty) for duty in fleet.allow)).apply,
         )
         self._wire: Wire | None = None
         self._woken = asyncio.Event()
@@ -115,8 +116,12 @@ class Uplink:
         if self._outbox.setting("run") != run_dir:
             self._outbox.keep("run", run_dir)
             self._event("kiosk_started")
+        self._birth()
+
+    def _birth(self) -> None:
+        zone = time_zone()
         body = c.Birth(
-            attributes=dict(self._fleet.attributes),
+            attributes={**({"timezone": zone} if zone else {}), **self._fleet.attributes},
             versions=_versions(),
             pack=self._ctx.config.pack_path.name,
             avatar=self._ctx.config.avatar_path.name,
@@ -124,6 +129,7 @@ class Uplink:
             health_s=self._health_s,
         )
         self._outbox.put(c.UpKind.BIRTH, c.encode(body))
+        self._born_s = self._health_s
 
     def _end(self) -> None:
         if self._wire is not None:
@@ -176,6 +182,8 @@ class Uplink:
     def _tick(self) -> None:
         now = self._times.mono_ms()
         self._decide(Tick())
+        if self._born_s != self._health_s:  # the fleet judges by it when a box is silent
+            self._birth()
         if now - self._health_ms >= self._health_s * 1000:
             self._health_ms = now
             self._report_health(now)
@@ -310,22 +318,23 @@ class Uplink:
     def _diagnostics(self) -> dict[str, Any]:
         house = self._house()
         link = {"phase": self._link.phase, "failures": self._link.failures, "connects": self._connects}
-        uplink = {"link": link, "outbox": self._outbox.counts(), "refused": dict(self._inbox.refused)}
+        uplink = {"link": link, "outbox": self._outbox.counts(), "refused": dict(self._inbox.refused), "repeated": self._inbox.repeated}
         return diagnostics(house, {"uplink": uplink, "machine": self._machine.figures(), "versions": _versions()})
 
-    def _set(self, name: str, value: object) -> str:
-        """Apply a desired setting; returns "" or why not."""
-        limits = {"health_s": (5, 3600), "backlog_hz": (1, 1000)}
-        if name not in limits:
-            return "unknown setting"
-        low, high = limits[name]
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-            return f"must be from {low} to {high}"
-        if name == "health_s":
-            self._health_s = float(value)
-        else:
-            self._sender.backlog_hz = float(value)
-        return ""
+    def _levers(self) -> dict[str, Lever]:
+        level = self._ctx.config.log.level
+
+        def set_health(seconds: float) -> None:
+            self._health_s = float(seconds)
+
+        def set_backlog(hertz: float) -> None:
+            self._sender.backlog_hz = float(hertz)
+
+        return {
+            "health_s": Lever(self._fleet.health_s, set_health),
+            "backlog_hz": Lever(self._fleet.backlog_hz, set_backlog),
+            "log_level": Lever(level, lambda wanted: self._executors.keep_level("" if wanted == level else wanted)),
+        }
 
 
 def _versions() -> dict[str, str]:

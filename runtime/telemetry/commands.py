@@ -39,6 +39,13 @@ class Duty(str, Enum):
     CHANGE = "change"  # what the kiosk is or how it works
 
 
+Ratio = Annotated[float, Meta(ge=0, le=1)]
+Tag = Annotated[str, Meta(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}" + END, max_length=35)]
+Level = Literal["debug", "info", "warning", "error"]
+Rung = Annotated[int, Meta(ge=0, le=32)]
+Pack = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}" + END, max_length=63)]
+
+
 class _Args(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Arguments of a command."""
 
@@ -56,31 +63,31 @@ class RestartNode(_Args, frozen=True, kw_only=True):
 class Volume(_Args, frozen=True, kw_only=True):
     """Loudness of the voice, 0 to 1."""
 
-    level: Annotated[float, Meta(ge=0, le=1)]
+    level: Ratio
 
 
 class Brightness(_Args, frozen=True, kw_only=True):
     """Of the screen, 0 to 1."""
 
-    level: Annotated[float, Meta(ge=0, le=1)]
+    level: Ratio
 
 
 class Language(_Args, frozen=True, kw_only=True):
     """A BCP 47 tag."""
 
-    tag: Annotated[str, Meta(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}" + END, max_length=35)]
+    tag: Tag
 
 
 class SwitchPack(_Args, frozen=True, kw_only=True):
     """An experience pack that is installed on the box."""
 
-    pack: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}" + END, max_length=63)]
+    pack: Pack
 
 
 class LogLevel(_Args, frozen=True, kw_only=True):
     """How much the nodes tell, and for how long."""
 
-    level: Literal["debug", "info", "warning", "error"]
+    level: Level
     minutes: Annotated[int, Meta(ge=1, le=240)] = 15
 
 
@@ -93,7 +100,7 @@ class Snapshot(_Args, frozen=True, kw_only=True):
 class Governor(_Args, frozen=True, kw_only=True):
     """Hold this rung until the time is over; the box's own protection against heat stays."""
 
-    rung: Annotated[int, Meta(ge=0, le=32)]
+    rung: Rung
     minutes: Annotated[int, Meta(ge=1, le=1440)]
 
 

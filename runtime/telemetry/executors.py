@@ -23,12 +23,12 @@ from runtime.telemetry.contract import Outcome
 from runtime.telemetry.snapshot import NoPicture, take
 from runtime.telemetry.times import Times
 
-__all__ = ["Done", "Executors", "diagnostics", "node_pids", "signal_nodes"]
+__all__ = ["MISSING", "Done", "Executors", "diagnostics", "node_pids", "signal_nodes"]
 
 _FAREWELL_S = 0.5
 MOST_REPORT = 100_000
 """Bytes of a diagnostics report; the details go first."""
-_MISSING = {
+MISSING = {
     "volume": "no node takes a volume from the fleet: the page's is the visitor's, the start value is [voice] volume in kiosk.toml",
     "brightness": "no lever for the screen's brightness",
     "language": "no node takes a language from the fleet: the page's is the visitor's",
@@ -64,7 +64,7 @@ class Executors:
     ) -> None:
         self._times, self._run_dir, self._supervisor, self._ring = times, run_dir, supervisor, ring
         self._step, self._report, self._check, self._stop = step, report, check, stop
-        self._level_until_ms = 0
+        self._level, self._level_until_ms = "", 0
         self._do: dict[str, Callable[[Any], Awaitable[Done]]] = {
             "ping": self._ping,
             "diagnostics": self._diagnostics,
@@ -86,7 +86,7 @@ class Executors:
         """Carry out a command whose arguments are of its row; what the system refuses is told as FAILED."""
         do = self._do.get(name)
         if do is None:
-            return Done(Outcome.UNSUPPORTED, _MISSING.get(name, "needs systemd, which does not run here"))
+            return Done(Outcome.UNSUPPORTED, MISSING.get(name, "needs systemd, which does not run here"))
         try:
             return await do(args)
         except NoPicture as error:
@@ -99,6 +99,12 @@ class Executors:
         """Let time pass: a raised log level goes back."""
         if self._level_until_ms and self._times.mono_ms() >= self._level_until_ms:
             self._level_until_ms = 0
+            self._set_level("")
+
+    def keep_level(self, level: str) -> None:
+        """How much the nodes tell while no command raises it; "" is what the configuration says."""
+        self._level = level
+        if not self._level_until_ms:
             self._set_level("")
 
     def resume(self) -> None:
@@ -136,7 +142,7 @@ class Executors:
         return Done(Outcome.DONE, result={"until_ms": self._times.wall_ms() + args.minutes * 60_000})
 
     def _set_level(self, level: str) -> None:
-        path = self._run_dir / "log-level"
+        path, level = self._run_dir / "log-level", level or self._level
         if level:
             path.write_text(level.upper())
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +15,7 @@ from runtime.telemetry import contract as c
 from runtime.telemetry.commands import Duty, Refusal, arguments, command_kind, judge
 from runtime.telemetry.executors import Done
 from runtime.telemetry.outbox import Outbox
+from runtime.telemetry.settings import Value
 from runtime.telemetry.times import Times
 from runtime.telemetry.uplink import Sender
 from runtime.telemetry.wire import Came
@@ -32,8 +33,8 @@ _REFUSALS_PER_MINUTE = 20
 
 
 class Inbox:
-    """Takes messages from the wire. `execute(name, args)` carries out a command, `event` keeps an event, `set(name, value)` applies a
-    setting and returns "" or why not.
+    """Takes messages from the wire. `execute(name, args)` carries out a command, `event` keeps an event, `apply(desired)` sets what is
+    wanted and returns the settings as they are and why wanted ones are not.
     """
 
     def __init__(
@@ -46,27 +47,28 @@ class Inbox:
         outbox: Outbox,
         execute: Callable[[str, Any], Awaitable[Done]],
         event: Callable[[str, dict[str, str], dict[str, int]], None],
-        set: Callable[[str, object], str],  # noqa: A002
+        apply: Callable[[Mapping[str, Value]], tuple[dict[str, Value], dict[str, str]]],
     ) -> None:
         self.refused: Counter[str] = Counter()
+        self.repeated = 0
+        """Commands and settings that were known already: a controller that is not sure sends again, which is no mistake."""
         self._own = {c.topic(tenant, device, kind): kind for kind in c.DownKind}
         self._answers = c.topic(tenant, device, c.UpKind.JOB)
         self._allow, self._times, self._outbox = allow, times, outbox
-        self._execute, self._event, self._set = execute, event, set
+        self._execute, self._event, self._apply = execute, event, apply
         self._told_ms: dict[str, int] = {}
         self._running: dict[str, asyncio.Task[None]] = {}  # the loop itself holds tasks only weakly
         self._minute, self._answered = 0, 0
-        self._repeated: dict[str, int] = {}
+        self._again_ms: dict[str, int] = {}
         self._settings = c.Shadow(version=0, desired={})
 
     def begin(self) -> None:
-        """After a start: apply the settings that were kept, and answer what was interrupted."""
+        """After a start: apply the settings that were kept, tell if they are not what was told last, answer what was interrupted."""
         kept = self._outbox.setting("shadow")
         if kept:
             with suppress(msgspec.MsgspecError):  # of another release
                 self._settings = msgspec.json.decode(kept, type=c.Shadow)
-            for name, value in self._settings.desired.items():
-                self._set(name, value)
+        self._set()
         for id_ in self._outbox.interrupted():
             self._answer(c.Answer(id=id_, name="", outcome=c.Outcome.INTERRUPTED, reason="the uplink was restarted meanwhile"), b"")
 
@@ -98,18 +100,23 @@ class Inbox:
     # --- settings
 
     def _shadow(self, shadow: c.Shadow) -> None:
-        if shadow.version <= self._settings.version:
+        if shadow.version < self._settings.version:
             self._refuse("old_version")
-            return
-        self._settings = shadow
-        refused = {}
-        for name, value in shadow.desired.items():
-            why = self._set(name, value)
-            if why:
-                refused[name] = why
-        self._outbox.keep("shadow", msgspec.json.encode(shadow).decode())
-        reported = {name: value for name, value in shadow.desired.items() if name not in refused}
-        self._outbox.put(c.UpKind.SHADOW, c.encode(c.Reported(version=shadow.version, reported=reported, refused=refused)))
+        elif shadow.version == self._settings.version:
+            self.repeated += 1
+            if self._may_repeat("shadow"):
+                self._set(tell=True)
+        else:
+            self._settings = shadow
+            self._outbox.keep("shadow", msgspec.json.encode(shadow).decode())  # first: what is told has to be true after a power cut too
+            self._set(tell=True)
+
+    def _set(self, *, tell: bool = False) -> None:
+        reported, refused = self._apply(self._settings.desired)
+        body = c.encode(c.Reported(version=self._settings.version, reported=reported, refused=refused))
+        if tell or body.decode() != self._outbox.setting("reported"):
+            self._outbox.put(c.UpKind.SHADOW, body)
+            self._outbox.keep("reported", body.decode())
 
     # --- commands
 
@@ -172,12 +179,17 @@ class Inbox:
 
     def _again(self, id: str, answer: bytes | None, correlation: bytes) -> None:  # noqa: A002
         """A command that is known: it is not carried out again, but its answer is sent again, at most once a minute."""
-        self._refuse("repeated")
-        now = self._times.mono_ms()
-        self._repeated = {known: when for known, when in self._repeated.items() if now - when < 60_000}
-        if answer is not None and id not in self._repeated and self._may_answer():
-            self._repeated[id] = now
+        self.repeated += 1
+        if answer is not None and self._may_repeat(id) and self._may_answer():
             self._outbox.put(c.UpKind.JOB, answer, correlation)
+
+    def _may_repeat(self, what: str) -> bool:
+        now = self._times.mono_ms()
+        self._again_ms = {known: when for known, when in self._again_ms.items() if now - when < 60_000}
+        if what in self._again_ms:
+            return False
+        self._again_ms[what] = now
+        return True
 
     def _may_answer(self) -> bool:
         minute = self._times.mono_ms() // 60_000

@@ -1,7 +1,7 @@
 """The contract as files for other programmers: `python -m runtime.telemetry.schema docs/contract` writes them anew.
 
-`schema.json` is a JSON Schema (2020-12) of every envelope, body and command's arguments; `catalogue.json` the metrics, events, commands
-and topics as data.
+`schema.json` is a JSON Schema (2020-12) of every envelope, body and command's arguments; `catalogue.json` the metrics, events, commands,
+settings and topics as data.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from runtime.telemetry import catalogue, commands, contract
+from runtime.telemetry import catalogue, commands, contract, settings
 
 __all__ = ["documents", "main"]
 
@@ -59,6 +59,7 @@ def _catalogue() -> dict[str, Any]:
             {"name": row.name, "title": row.title, "duty": row.duty.value, "arguments": row.args.__name__, "result": row.result}
             for row in commands.COMMANDS
         ],
+        "settings": [{"name": row.name, "title": row.title, "duty": row.duty.value, "value": row.schema} for row in settings.SETTINGS],
     }
 
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["SystemTimes", "Times", "kernel_boot"]
+__all__ = ["SystemTimes", "Times", "kernel_boot", "time_zone"]
 
 _TIME_ERROR = 5
 _EARLIEST_MS = 1_735_689_600_000  # 2025-01-01: no box is older; a clock before that was never set, whatever the kernel says
@@ -52,3 +52,12 @@ class SystemTimes:
 def kernel_boot(path: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
     """The kernel's name for this start of the machine."""
     return path.read_text().strip()
+
+
+def time_zone(path: Path = Path("/etc/localtime")) -> str:
+    """The machine's time zone as the IANA names it, e.g. Europe/Berlin; "" if it cannot be told (localtime(5))."""
+    try:
+        target = str(path.readlink())
+    except OSError:
+        return ""
+    return target.partition("/zoneinfo/")[2]

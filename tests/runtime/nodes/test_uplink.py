@@ -156,7 +156,7 @@ def test_a_box_appears(box, controller):
     controller.wait(lambda c: bodies(c, t.UpKind.HEALTH) and bodies(c, t.UpKind.BIRTH) and "kiosk_started" in codes(c))
     assert controller.status == [("online", False)]
     birth = bodies(controller, t.UpKind.BIRTH)[0]
-    assert birth.attributes == {"site": "Store 12"}
+    assert birth.attributes["site"] == "Store 12"
     assert birth.pack == "coffee-bar"
     assert "ping" in birth.commands
     assert "python" in birth.versions
@@ -292,21 +292,55 @@ def test_a_picture_of_the_avatar(box, controller):
     assert np.abs(picture.reshape(-1, 3).mean(axis=0) - (0, 0, 255)).max() < 6
 
 
-def test_settings_from_the_fleet(box, controller):
-    """A newer desired state is applied and reported, what is wrong in it is refused by name, it survives a restart; an older is ignored."""
+def shadows(controller, version):
+    return [body for body in bodies(controller, t.UpKind.SHADOW) if body.version == version]
+
+
+@pytest.mark.usefixtures("box")
+def test_settings_from_the_fleet(controller):
+    """A newer desired state is applied and reported, what is wrong in it is refused by name; the silence it is judged by is told anew."""
+    controller.wait(lambda c: shadows(c, 0))
+    usual = {"health_s": 5.0, "backlog_hz": 10.0, "log_level": "info"}
+    assert {**shadows(controller, 0)[0].reported, "health_s": 5.0} == usual
+    desired = {"health_s": 7, "backlog_hz": 0, "colour": "red", "volume": 0.5}
+    controller.send("acme", "box-1", t.DownKind.SHADOW, t.Shadow(version=3, desired=desired))
+    controller.wait(lambda c: shadows(c, 3))
+    (told,) = shadows(controller, 3)
+    assert told.reported == {**usual, "health_s": 7}
+    assert sorted(told.refused) == ["backlog_hz", "colour", "volume"]
+    assert told.refused["colour"] == "unknown setting"
+    assert "[voice] volume" in told.refused["volume"]
+    controller.wait(lambda c: any(body.health_s == 7 for body in bodies(c, t.UpKind.BIRTH)))
+
+
+def test_settings_survive_a_restart_without_a_network(tmp_path, broker, party, controller):
+    """The newest desired state is applied at the start, before any connection; an older one never comes back."""
+    cable = Cable(broker.port)
+    box = Box(tmp_path, broker, party, cable.port)
     controller.wait(lambda c: c.status)
-    controller.send("acme", "box-1", t.DownKind.SHADOW, t.Shadow(version=3, desired={"health_s": 7, "backlog_hz": 0, "colour": "red"}))
-    controller.wait(lambda c: bodies(c, t.UpKind.SHADOW))
-    reported = bodies(controller, t.UpKind.SHADOW)[0]
-    assert (reported.version, reported.reported) == (3, {"health_s": 7})
-    assert reported.refused == {"backlog_hz": "must be from 1 to 1000", "colour": "unknown setting"}
+    controller.send("acme", "box-1", t.DownKind.SHADOW, t.Shadow(version=3, desired={"log_level": "debug", "health_s": 7}))
+    controller.wait(lambda c: shadows(c, 3))
+    path = Path(box.ctx.boot.run_dir) / "log-level"
+    assert path.read_text() == "DEBUG"
     box.stop()
+    cable.cut.set()
     box.start()
+    deadline = time.monotonic() + 10
+    while not (path.exists() and box.node._health_s == 7) and time.monotonic() < deadline:
+        threading.Event().wait(0.02)
+    assert path.read_text() == "DEBUG"
+    assert box.node._link.phase != "up"
+    cable.cut.clear()
     assert ask(controller, command("ping")).outcome is t.Outcome.DONE
-    assert box.node._health_s == 7
-    controller.send("acme", "box-1", t.DownKind.SHADOW, t.Shadow(version=3, desired={"health_s": 900}))
+    controller.send("acme", "box-1", t.DownKind.SHADOW, t.Shadow(version=2, desired={"health_s": 900}))
     controller.wait(lambda c: any(body.names.get("cause") == "old_version" for body in bodies(c, t.UpKind.EVENT)))
     assert box.node._health_s == 7
+    assert len(shadows(controller, 3)) == 1  # nothing changed since it was told
+    controller.send("acme", "box-1", t.DownKind.SHADOW, t.Shadow(version=4, desired={}))
+    controller.wait(lambda c: shadows(c, 4))
+    assert not path.exists()
+    box.close()
+    cable.close()
 
 
 def test_nothing_is_lost_while_the_broker_lies(tmp_path, party):
