@@ -34,16 +34,17 @@ $(VENV)/.run: pyproject.toml engines/models.toml | $(VENV)/bin/python
 	@$(BIN)/visavis models fetch || echo "Some models could not be fetched: the kiosk runs without them, 'visavis doctor' says what that costs."
 	@touch $@
 
-$(VENV)/.test: pyproject.toml tests/kiosk/package-lock.json scripts/system.sh | $(VENV)/.run
+$(VENV)/.test: pyproject.toml tests/kiosk/package-lock.json tests/fleet/package-lock.json scripts/system.sh | $(VENV)/.run
 	@echo "Installing what the tests need …"
 	@$(SUDO) scripts/system.sh
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary --editable ".[vosk,piper,rehearse,bench,rtx]" --group test
 	@cd tests/kiosk && npm ci --silent --no-audit --no-fund
+	@cd tests/fleet && npm ci --silent --no-audit --no-fund
 	@touch $@
 
 clean:
-	rm -rf $(VENV) tests/kiosk/node_modules .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) tests/kiosk/node_modules tests/fleet/node_modules .mypy_cache .ruff_cache .pytest_cache
 
 # The appliance installs exactly these: pip install --require-hashes -r requirements.lock
 lock: $(VENV)/.test

@@ -1,0 +1,87 @@
+"""The controller's file: what is too long for options, as TOML, decoded once and strictly. Paths are relative to the file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fleet.errors import BadRequest
+from fleet.projections.homeassistant import HomeAssistant
+from fleet.projections.outlet import Target, target
+from fleet.projections.sparkplug import Sparkplug, is_sparkplug_id
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["Config", "Elsewhere", "HomeAssistantSection", "SparkplugSection", "read_config"]
+
+
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`broker = { … }`: another broker than the fleet's own. `url` is mqtt://HOST[:PORT] or mqtts://HOST[:PORT]."""
+
+    url: str
+    user: str = ""
+    password_file: Path | None = None
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @property
+    def target(self) -> Target:
+        """The broker. Raises BadRequest."""
+        return target(self.url, user=self.user, password_file=self.password_file, ca=self.ca, certificate=self.certificate, key=self.key)
+
+
+class SparkplugSection(Sparkplug, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[sparkplug]`; without `broker` the fleet's own."""
+
+    broker: Elsewhere | None = None
+
+
+class HomeAssistantSection(HomeAssistant, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[home_assistant]`; without `broker` the fleet's own."""
+
+    broker: Elsewhere | None = None
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    sparkplug: SparkplugSection | None = None
+    home_assistant: HomeAssistantSection | None = None
+
+
+def read_config(file: Path | None) -> Config:
+    """The file, or the defaults without one. Raises BadRequest with one line that says what is wrong and where."""
+    if file is None:
+        return Config()
+    try:
+        found = tomllib.loads(file.read_text(encoding="utf-8"))
+        return check_config(msgspec.convert(found, Config, dec_hook=lambda kind, value: _path(kind, value, file)))
+    except OSError as error:
+        raise BadRequest(f"{file}: it cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise BadRequest(f"{file}: {error}") from error
+
+
+def check_config(config: Config) -> Config:
+    """The same, if brokers and ids can be what they say. Raises BadRequest."""
+    for section in (config.sparkplug, config.home_assistant):
+        if section is not None and section.broker is not None:
+            assert section.broker.target
+    if config.sparkplug is not None:
+        for text in (config.sparkplug.group, config.sparkplug.edge, config.sparkplug.primary_host or "none"):
+            if not is_sparkplug_id(text):
+                raise BadRequest(f"[sparkplug]: {text!r} cannot be an id: no '+', '/' and '#'")
+    return config
+
+
+def _path(kind: type[Any], value: Any, file: Path) -> Any:
+    if kind is Path and isinstance(value, str):
+        return file.parent / value
+    raise NotImplementedError
