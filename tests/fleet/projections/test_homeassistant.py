@@ -109,4 +109,4 @@ def test_names_that_differ_have_ids_that_differ():
     """Dots cannot be in an id; two boxes never share one."""
     discovery = Discovery(HomeAssistant(prefix="ha/x"), "default")
     topics = [message.topic for name in ("a.b", "a_b", "a_2eb", "a__2eb") for message in discovery.tell(box(name, temperature=1.0))]
-    assert len({topic for topic in topics if topiX
+    assert len({topic for topic in topics if topic.endswith("/config")}) == 4
