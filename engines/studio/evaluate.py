@@ -23,11 +23,11 @@ from engines.renderer.pack import AvatarPack
 from engines.studio import dataset
 from engines.studio.metrics import GREY, REGIONS, over_grey, psnr, regions, ssim_map
 from engines.studio.pack import nv12_to_rgb
+from engines.studio.stillness import drawn_stillness, true_stillness
 
-__all__ = ["TURNED_DEGREES", "compare", "evaluate", "stillness"]
+__all__ = ["TURNED_DEGREES", "compare", "evaluate"]
 
 TURNED_DEGREES = 3.0
-_NOISE, _NOISY_DRAWS = 0.005, 40
 
 Drawer = Callable[[NDArray[np.float32], int], NDArray[np.uint8]]
 
@@ -78,29 +78,14 @@ def _table(errors: NDArray[np.float64], name: str) -> dict[str, float]:
     return {f"{name}_{r}_db": round(float(v), 2) for r, v in zip(REGIONS, psnr(errors).mean(0), strict=True)}
 
 
-def stillness(draw: Drawer, idle: NDArray[np.float32], ranges: NDArray[np.float32], rung: int, seed: int = 7) -> dict[str, float]:
-    """How much the picture at rest changes, in steps of a byte, when every control is off by 0.5 % of its range (normal).
-
-    That turns the head by 0.16 degrees, which moves edges by half a pixel at 512; ``held_`` leaves the head's three angles alone.
-    """
-    rng = np.random.default_rng(seed)
-    still = draw(idle, rung).astype(int)
-    report: dict[str, float] = {}
-    for name, moved in (("", len(idle)), ("held_", len(idle) - 3)):
-        spread = np.where(np.arange(len(idle)) < moved, (ranges[:, 1] - ranges[:, 0]) * _NOISE, 0)
-        noisy = (idle + rng.normal(0, 1, (_NOISY_DRAWS, len(idle))) * spread).astype(np.float32)
-        change = np.stack([np.abs(draw(controls, rung) - still) for controls in noisy])
-        report |= {name + "mean": round(float(change.mean()), 3), name + "p999": round(float(np.quantile(change, 0.999)), 2)}
-    return report
-
-
 def evaluate(path: Path, data: Path, *, float_model: Path | None = None, limit: int | None = None) -> dict[str, Any]:
     """Figures of every rung over the rendered test frames of ``data``.
 
     ``rungs.<size>`` holds ``psnr_<region>_db`` and ``baseline_<region>_db`` (the train frame with the nearest controls shown instead),
     ``ssim_face``, ``int8_loss_db`` (the most any region loses against ``float_model``, the float network of the same training),
     ``pooled_<region>_db`` (PSNR of the error over all frames, which the worst frames rule), the same with ``turned_`` in front over
-    frames with the head turned by more than 3 degrees, and ``stillness``. ``worst`` lists frames by their PSNR at the best rung.
+    frames with the head turned by more than 3 degrees, and ``stillness`` (its ``truth_`` figures need a rig in
+    ``data``). ``worst`` lists frames by their PSNR at the best rung.
 
     Raises:
         EngineError: the pack or the data cannot be read, or their controls differ.
@@ -136,6 +121,7 @@ def evaluate(path: Path, data: Path, *, float_model: Path | None = None, limit: 
                     alike.setdefault(size, []).append(similar)
     turned = np.abs(values[test][:, -3:]).max(1) > TURNED_DEGREES
     best = face.rungs[0].width
+    true = true_stillness(data, face.idle, [r.width for r in face.rungs])
     order = np.argsort(np.array(errors[best, "psnr"])[:, 0])[::-1]
     return {
         "pack": pack.name,
@@ -144,7 +130,7 @@ def evaluate(path: Path, data: Path, *, float_model: Path | None = None, limit: 
         "turned_frames": int(turned.sum()),
         "rungs": {
             str(r.width): _rung(r.width, errors, alike[r.width], turned)
-            | {"stillness": stillness(drawers["psnr"], face.idle, face.ranges, rung)}
+            | {"stillness": drawn_stillness(drawers["psnr"], rung, face.idle, face.ranges) | true.get(r.width, {})}
             for rung, r in enumerate(face.rungs)
         },
         "worst": [{"frame": int(test[k]), "psnr_whole_db": round(float(psnr(errors[best, "psnr"][k][0])), 2)} for k in order],
