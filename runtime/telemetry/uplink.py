@@ -278,8 +278,9 @@ class Sender:
         entry.waiting = False
         if code == NO_SUBSCRIBERS:
             self.unlistened += 1
-            self._holds = min(self._holds + 1, 4)
-            self._hold_ms = now_ms + (self.again_ms // 4 << self._holds)
+            if now_ms >= self._hold_ms:  # the others of one burst say the same once more
+                self._holds = min(self._holds + 1, 4)
+                self._hold_ms = now_ms + (self.again_ms // 4 << self._holds)
             entry.due_ms = self._hold_ms
             return
         if code < 0x80:

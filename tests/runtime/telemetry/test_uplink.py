@@ -270,6 +270,19 @@ def test_when_nobody_listens_one_row_asks(post):
     assert post.sender.unlistened == 10
 
 
+def test_a_burst_that_nobody_heard_is_one_failure(post):
+    """Four rows were on their way when the controller went: one of them asks after 15 s; only if that fails the wait grows."""
+    post.up()
+    post.event(4)
+    post.puback(post.plan(), NO_SUBSCRIBERS)
+    assert post.plan(14.9) == []
+    asked = post.plan(0.1)
+    assert len(asked) == 1
+    post.puback(asked, NO_SUBSCRIBERS)
+    assert post.plan(29.9) == []
+    assert len(post.plan(0.1)) == 1
+
+
 def test_what_the_broker_denies_is_kept_and_tried_again(post):
     """PUBACK 0x87: that kind rests for minutes, nothing is deleted, other kinds go on, and later all of it is sent."""
     post.up()
