@@ -22,7 +22,8 @@ import msgspec
 from fleet import accounts, history, inventory, journal
 from fleet.authority import Authority, write_private
 from fleet.broker import CONTROLLER, Broker, Place
-from fleet.database import Database
+from fleet.config import Config
+from fleet.database import open_database
 from fleet.errors import DataInUse, FleetError, Unavailable
 from fleet.intake import Accepted, Intake, Rejected, judge
 from fleet.link import Came, Link, Login, evict
@@ -72,7 +73,7 @@ class Controller:
         settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = _lock(settings.data / "lock")
         self.authority = Authority(settings.data / "authority", times.wall_ms())
-        self.db = Database(settings.data / "fleet.db")
+        self.db = open_database(settings.data / "fleet.db")
         place = Place(
             host=settings.broker_host,
             port=settings.broker_port,

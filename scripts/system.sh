@@ -1,8 +1,8 @@
 #!/bin/sh
-# Debian packages that tests and rehearsals need (as root): a browser, a sound server, fonts, node for axe-core, an MQTT broker, strace;
-# for the firmware tests a C compiler, systemd-analyze, nft and the compositor.
+# Debian packages that tests and rehearsals need (as root): a browser, a sound server, fonts, node for axe-core, an MQTT broker,
+# PostgreSQL, strace; for the firmware tests a C compiler, systemd-analyze, nft and the compositor.
 set -eu
-wanted="chromium pulseaudio pulseaudio-utils fonts-dejavu-core libsndfile1 mosquitto strace gcc libc6-dev nftables systemd cage xwayland"
+wanted="chromium pulseaudio pulseaudio-utils fonts-dejavu-core libsndfile1 mosquitto postgresql strace gcc libc6-dev nftables systemd cage xwayland"
 command -v npm >/dev/null || wanted="$wanted npm"
 command -v g++ >/dev/null || wanted="$wanted g++"
 missing=""

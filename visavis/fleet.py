@@ -175,13 +175,13 @@ def revoke(name: str, *, data: Path | None = None) -> int:
 def _store(data: Path | None) -> Iterator[tuple[Database, Authority]]:
     """The controller's files, whether it runs or not."""
     from fleet.authority import Authority
-    from fleet.database import Database
+    from fleet.database import open_database
     from runtime.telemetry.times import SystemTimes
 
     folder = _data(data)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     authority = Authority(folder / "authority", SystemTimes().wall_ms())
-    db = Database(folder / "fleet.db")
+    db = open_database(folder / "fleet.db")
     try:
         yield db, authority
     finally:

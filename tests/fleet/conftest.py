@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 import runtime.telemetry.uplink as rules
+from fleet.database import open_database
+from tests.fleet.postgres import cluster  # noqa: F401 - a fixture
 from tests.fleet.support import Box, Fleet, Stranger
 
 
@@ -13,6 +15,15 @@ def soon(monkeypatch):
     """Connections come at once: the waits themselves are tested as rules."""
     monkeypatch.setattr(rules, "FIRST_MS", 50)
     monkeypatch.setattr(rules, "BASE_MS", 100)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.system)])
+def db(request, tmp_path):
+    """An empty store, of each kind: what uses it must hold on both."""
+    where = tmp_path / "fleet.db" if request.param == "sqlite" else request.getfixturevalue("cluster").database()
+    made = open_database(where)
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import runtime.telemetry as t
 from fleet import history, inventory, journal
-from fleet.database import Database
+from fleet.database import open_database
 from fleet.errors import Unavailable
 from fleet.history import HOURS_MS, RAW_MS, curve, prune
 from fleet.intake import Accepted, Intake, Rejected, judge, note_seen, worst
@@ -19,13 +19,6 @@ from fleet.intake import Accepted, Intake, Rejected, judge, note_seen, worst
 NOW = 1_790_000_000_000
 HOUR = 3_600_000
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture
-def db(tmp_path):
-    made = Database(tmp_path / "fleet.db")
-    yield made
-    made.close()
 
 
 def envelope(kind, body, seq, *, ts=NOW, clk=t.ClockState.SYNCED, hist=False, boot="0" * 16, dev="box-1"):
@@ -205,10 +198,10 @@ def test_worst():
     assert worst({"temperature": 60.0, "node_state.voice": "given_up"}) == "bad"
 
 
-def test_a_store_that_cannot_be_written(db):
+def test_a_store_that_cannot_be_written(tmp_path):
     """It is told as unavailable, nothing of the batch is kept, and the same batch can be committed later."""
+    db = open_database(tmp_path / "fleet.db")
     intake = Intake(db)
-    db.read("SELECT 1")
     event = heard(t.UpKind.EVENT, t.EventBody(code="kiosk_started"), 1)
     pages = db._writer.execute("PRAGMA page_count").fetchone()[0]
     db._writer.execute(f"PRAGMA max_page_count = {pages}")
@@ -221,3 +214,4 @@ def test_a_store_that_cannot_be_written(db):
     db._writer.execute("PRAGMA max_page_count = 1000000")
     assert intake.commit([event, *full, *many], NOW).duplicates == 0
     assert sorted(row.code for row in journal.events(db)) == ["box_online", "kiosk_started"]
+    db.close()
