@@ -20,6 +20,8 @@ from fleet.journal import Audited, Order, Told
 from fleet.metrics import exposition
 from fleet.openapi import document
 from fleet.people import PEOPLE
+from fleet.projections import source
+from fleet.projections.prometheus import exposition as box_metrics
 from runtime import telemetry as t
 from runtime.telemetry import COMMANDS, EVENTS, METRICS, Duty
 
@@ -223,6 +225,11 @@ async def _metrics(ask: Ask) -> web.Response:
     return web.Response(body=text, headers={**HEADERS, "Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 
+async def _box_metrics(ask: Ask) -> web.Response:
+    text = await ask.thread(lambda: box_metrics(source.boxes(ask.db)))
+    return web.Response(body=text, headers={**HEADERS, "Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+
 async def _well(ask: Ask) -> dict[str, bool]:
     connected = ask.controller.link.connected.is_set()
     if not connected:
@@ -251,5 +258,6 @@ ROUTES: tuple[Route, ...] = (
     *PEOPLE,
     row("GET", "/openapi.json", None, _openapi, "This document", answer=dict[str, Any]),
     row("GET", "/metrics", _V, _metrics, "For Prometheus, with a viewer's token"),
+    row("GET", "/metrics/boxes", _V, _box_metrics, "Every metric of every box, for Prometheus"),
     row("GET", "/healthz", None, _well, "Whether the controller hears the broker", answer=dict[str, bool]),
 )

@@ -90,9 +90,14 @@ class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 def row(method: str, path: str, role: Role | None, do: Any, summary: str, **more: Any) -> Route:
-    """A row; paths are below /api/v1 but for two that have their place by custom."""
+    """A row; paths are below /api/v1 but for those that have their place by custom."""
     return Route(
-        method=method, path=path if path[1:] in ("metrics", "healthz") else _ROOT + path, role=role, do=do, summary=summary, **more
+        method=method,
+        path=path if path[1:] in ("metrics", "metrics/boxes", "healthz") else _ROOT + path,
+        role=role,
+        do=do,
+        summary=summary,
+        **more,
     )
 
 

@@ -92,10 +92,15 @@ def rights(tenant: str) -> str:
 
 
 class Broker:
-    """One mosquitto. `start` before use; `restarts` counts how often it died on its own; `on_restart` is called in the loop."""
+    """One mosquitto. `start` before use; `restarts` counts how often it died on its own; `on_restart` is called in the loop; `more` are
+    further lines of the acl_file.
+    """
 
-    def __init__(self, authority: Authority, place: Place, tenant: str, on_restart: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, authority: Authority, place: Place, tenant: str, on_restart: Callable[[], None] = lambda: None, *, more: str = ""
+    ) -> None:
         self.restarts = 0
+        self._more = more
         self._authority, self._place, self._tenant, self._on_restart = authority, place, tenant, on_restart
         self._process: asyncio.subprocess.Process | None = None
         self._said: deque[str] = deque(maxlen=5)
@@ -116,7 +121,7 @@ class Broker:
         place.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_private(place.folder / "broker.pem", certificate.certificate)
         write_private(place.folder / "broker.key", certificate.key)
-        write_private(place.folder / "rights", rights(self._tenant).encode())
+        self._write_rights()
         write_private(place.folder / "mosquitto.conf", configuration(place, pwd.getpwuid(os.getuid()).pw_name).encode())
         await self._spawn()
         self._keeper = asyncio.create_task(self._keep())
@@ -138,6 +143,13 @@ class Broker:
                 process.kill()
         await self._drain(process)
 
+    def allow(self, more: str) -> None:
+        """Further lines of the acl_file from now on."""
+        if more != self._more:
+            self._more = more
+            self._write_rights()
+            self.reload()
+
     def reload(self) -> None:
         """Have it read rights and revoked certificates again; live sessions stay."""
         if self.pid:
@@ -147,6 +159,9 @@ class Broker:
         """Raise BrokerMissing if it does not stay up, with what it said last."""
         if self.restarts >= 3 and not self.pid:
             raise BrokerMissing(f"mosquitto does not stay up: {self._said[-1] if self._said else 'it says nothing'}")
+
+    def _write_rights(self) -> None:
+        write_private(self._place.folder / "rights", (rights(self._tenant) + self._more).encode())
 
     async def _spawn(self) -> None:
         self._process = await asyncio.create_subprocess_exec(

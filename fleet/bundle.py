@@ -7,7 +7,7 @@ from pathlib import Path
 from fleet.authority import Issued, write_private
 from fleet.errors import BadRequest
 
-__all__ = ["bundle", "write_bundle"]
+__all__ = ["bundle", "write_bundle", "write_files"]
 
 _TOML = """\
 # For the box's kiosk.toml; paths are relative to it. The key is secret: it exists in this folder only.
@@ -31,7 +31,12 @@ def bundle(issued: Issued, ca: bytes, broker: str, tenant: str) -> dict[str, byt
 
 def write_bundle(files: dict[str, bytes], folder: Path) -> None:
     """Write the files, readable by their owner only. Raises BadRequest if the folder holds a bundle already."""
-    if (folder / "fleet.toml").exists():
+    write_files(files, folder)
+
+
+def write_files(files: dict[str, bytes], folder: Path) -> None:
+    """The same for any certificate."""
+    if (folder / "fleet.toml").exists() or (folder / "ca.pem").exists():
         raise BadRequest(f"{folder} holds a bundle already: choose another folder with --out, or remove it")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, data in files.items():

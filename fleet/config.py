@@ -18,7 +18,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Config", "Elsewhere", "HomeAssistantSection", "SparkplugSection", "read_config"]
+__all__ = ["Config", "Elsewhere", "HomeAssistantSection", "SparkplugSection", "check_config", "read_config", "with_options"]
 
 
 class Elsewhere(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,6 +67,28 @@ def read_config(file: Path | None) -> Config:
         raise BadRequest(f"{file}: it cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise BadRequest(f"{file}: {error}") from error
+
+
+def with_options(
+    config: Config, *, sparkplug: str = "", sparkplug_broker: str = "", home_assistant: str = "", home_assistant_broker: str = ""
+) -> Config:
+    """The file with the command's options over it. Raises BadRequest."""
+    spoken, shown = config.sparkplug, config.home_assistant
+    if sparkplug:
+        spoken = msgspec.structs.replace(spoken, group=sparkplug) if spoken else SparkplugSection(group=sparkplug)
+    if home_assistant:
+        try:
+            shown = msgspec.convert({"prefix": home_assistant, "broker": shown and shown.broker}, HomeAssistantSection)
+        except msgspec.ValidationError as error:
+            raise BadRequest(f"--home-assistant {home_assistant!r} is no discovery prefix: {error}") from error
+    for option, section in (("sparkplug", spoken if sparkplug_broker else 0), ("home-assistant", shown if home_assistant_broker else 0)):
+        if section is None:
+            raise BadRequest(f"--{option}-broker needs --{option}")
+    if sparkplug_broker and spoken:
+        spoken = msgspec.structs.replace(spoken, broker=Elsewhere(url=sparkplug_broker))
+    if home_assistant_broker and shown:
+        shown = msgspec.structs.replace(shown, broker=Elsewhere(url=home_assistant_broker))
+    return check_config(msgspec.structs.replace(config, sparkplug=spoken, home_assistant=shown))
 
 
 def check_config(config: Config) -> Config:

@@ -23,11 +23,15 @@ from fleet import accounts, history, inventory, journal
 from fleet.authority import Authority, write_private
 from fleet.broker import CONTROLLER, Broker, Place
 from fleet.config import Config
+from fleet.config import Config
 from fleet.database import open_database
 from fleet.errors import DataInUse, FleetError, Unavailable
 from fleet.intake import Accepted, Intake, Rejected, judge
 from fleet.link import Came, Link, Login, evict
 from fleet.live import Hub
+from fleet.projections.outlet import Target
+from fleet.projections.together import Projections, rights
+from fleet.readers import readers
 from fleet.server import Server
 from runtime import telemetry as t
 from runtime.telemetry.times import Times
@@ -52,6 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     broker_port: int = 8883
     tenant: str = "default"
     names: tuple[str, ...] = ()
+    config: Config = Config()
     ack_s: float = 1.0
     watch_s: float = 2.0
 
@@ -81,9 +86,12 @@ class Controller:
             ca=self.authority.certificate,
             revoked=self.authority.revoked,
         )
-        self.broker = Broker(self.authority, place, settings.tenant)
+        self.broker = Broker(self.authority, place, settings.tenant, more=rights(settings.config, settings.tenant, readers(self.db)))
         self.link = Link(self._login(), t.pattern("up", settings.tenant), came=self._came, up=self._up, published=self._published)
         self.server = Server(self)
+        self.projections = Projections(
+            settings.config, self.db, self.hub, own=self._own, now_ms=times.wall_ms, tenant=settings.tenant, console=self.server.url
+        )
         self._intake = Intake(self.db)
         self._waiting: deque[tuple[Accepted, tuple[int, int, int]]] = deque()
         self._arrived, self._nudged = asyncio.Event(), asyncio.Event()
@@ -107,6 +115,7 @@ class Controller:
         await self.broker.start(self.authority.issue("broker", _OWN_DAYS, now, names=self.names))
         for work in (self.link.run(), self._ingest(), self._acknowledge(), self._watch(), self._prune()):
             self._tasks.append(asyncio.create_task(self._guard(work)))
+        self._tasks += [asyncio.create_task(self._guard(work)) for work in self.projections.runs()]
         while not self.link.connected.is_set():
             self.broker.check()
             with suppress(asyncio.TimeoutError):
@@ -140,6 +149,16 @@ class Controller:
             log.exception("a part of the controller ended")
             self.ended.set()
             raise
+
+    def _own(self, name: str) -> Target:
+        """The fleet's own broker, as one of ours uses it."""
+        folder = self.settings.data / "authority"
+        issued = self.authority.issue(name, _OWN_DAYS, self.times.wall_ms())
+        certificate, key = folder / f"{name[1:]}.pem", folder / f"{name[1:]}.key"
+        write_private(certificate, issued.certificate)
+        write_private(key, issued.key)
+        ca = folder / "ca.pem"
+        return Target(host="localhost", port=self.settings.broker_port, tls=True, ca=ca, certificate=certificate, key=key)
 
     def _login(self) -> Login:
         folder = self.settings.data / "authority"
@@ -196,6 +215,7 @@ class Controller:
         for device, cause in done.strange:
             self._strange(device, cause)
         self._release(batch)
+        self.projections.late(done.late)
         self.hub.tell(done.devices)
         for device in done.online:
             await self._send_due(device)
@@ -286,6 +306,8 @@ class Controller:
         changed = set(await asyncio.to_thread(journal.expire, self.db, now))
         if self.link.connected.is_set():
             changed |= set(await asyncio.to_thread(inventory.silent, self.db, now, self._listening_since))
+            let_in = await asyncio.to_thread(readers, self.db)
+            self.broker.allow(rights(self.settings.config, self.settings.tenant, let_in))
             names = await asyncio.to_thread(inventory.revocations_to_apply, self.db)
             if names:
                 await self._revoke(names, now)

@@ -147,6 +147,7 @@ class Committed:
     devices: set[str] = field(default_factory=set)
     online: set[str] = field(default_factory=set)
     duplicates: int = 0
+    late: list[tuple[str, int, dict[str, Any]]] = field(default_factory=list)  # health of another time: device, when, values
     strange: list[tuple[str, str]] = field(default_factory=list)  # device, cause
 
 
@@ -228,6 +229,8 @@ class _Batch:
         if len(face.health.keys() | values.keys()) > MOST_SERIES:
             self._done.strange.append((message.device, "too_many_metrics"))
             return
+        if message.envelope.hist and message.ts != message.arrived:
+            self._done.late.append((message.device, message.ts, values))
         self._samples += [(message.device, name, message.ts, number(name, value)) for name, value in values.items()]
         if message.ts >= face.health_ts:
             face.health = values if body.full else face.health | values

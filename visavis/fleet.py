@@ -30,7 +30,8 @@ def _data(data: Path | None) -> Path:
 
 @app.command
 def serve(*, data: Path | None = None, host: str = "127.0.0.1", port: int = 8480, broker_host: str = "", broker_port: int = 8883,
-          name: tuple[str, ...] = (), tenant: str = "default") -> int:  # fmt: skip
+          name: tuple[str, ...] = (), tenant: str = "default", config: Path | None = None, sparkplug: str = "",
+          sparkplug_broker: str = "", home_assistant: str = "", home_assistant_broker: str = "") -> int:  # fmt: skip
     """Run broker, store, API and console until Ctrl-C.
 
     Parameters
@@ -49,12 +50,29 @@ def serve(*, data: Path | None = None, host: str = "127.0.0.1", port: int = 8480
         Host name or address under which boxes reach this machine, for the broker's certificate. May be given several times.
     tenant
         Part of all topics.
+    config
+        TOML file with the sections [sparkplug], [home_assistant].
+    sparkplug
+        Show the boxes as devices of a Sparkplug B edge node in this group.
+    sparkplug_broker
+        Where: mqtt://HOST:PORT or mqtts://HOST:PORT; by default the fleet's own broker.
+    home_assistant
+        Show the boxes to Home Assistant under this discovery prefix, usually homeassistant.
+    home_assistant_broker
+        Where; by default the fleet's own broker.
 
     """
+    from fleet.config import read_config, with_options
     from fleet.controller import Settings
 
+    given = with_options(
+        read_config(config), sparkplug=sparkplug, sparkplug_broker=sparkplug_broker, home_assistant=home_assistant,
+        home_assistant_broker=home_assistant_broker,
+    )  # fmt: skip
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    settings = Settings(data=_data(data), host=host, port=port, broker_host=broker_host, broker_port=broker_port, tenant=tenant, names=name)
+    settings = Settings(
+        data=_data(data), host=host, port=port, broker_host=broker_host, broker_port=broker_port, tenant=tenant, names=name, config=given
+    )
     return asyncio.run(_serve(settings))
 
 
@@ -119,6 +137,43 @@ def enrol(
     files = bundle(issued, authority.pem, broker or Settings(data=folder).broker, tenant)
     write_bundle(files, folder)
     print(f"{folder}: copy it to the box and put the lines of fleet.toml into its kiosk.toml. It holds the box's key: delete it here.")
+    return 0
+
+
+@app.command
+def reader(name: str, *, data: Path | None = None, out: Path | None = None, days: int = 365, revoke: bool = False) -> int:
+    """Let a program read the projections at the fleet's own broker, e.g. a SCADA host or Home Assistant: a folder with its certificate.
+
+    Parameters
+    ----------
+    name
+        The program's name; its client id is then ~NAME.
+    data
+        The controller's folder.
+    out
+        Where the folder is made; by default ./NAME.
+    days
+        How long the certificate is valid.
+    revoke
+        Instead take back all its certificates.
+
+    """
+    from fleet import journal, readers
+    from fleet.bundle import write_files
+    from runtime.telemetry.times import SystemTimes
+
+    now, folder = SystemTimes().wall_ms(), out or Path(name)
+    with _store(data) as (db, authority):
+        if revoke:
+            count = readers.dismiss(db, name, now)
+            journal.audit(db, now, "command line", "reader revoked", name, {"certificates": count})
+            print(f"{name}: {count} certificate(s) revoked")
+            return 0
+        write_files({}, folder)  # says so, before a certificate is made
+        issued = readers.admit(db, authority, name, days, now)
+        journal.audit(db, now, "command line", "reader", name, {"serial": issued.serial})
+        write_files({"ca.pem": authority.pem, f"{name}.pem": issued.certificate, f"{name}.key": issued.key}, folder)
+    print(f"{folder}: authority, certificate and key for {name}; MQTT over TLS, client id ~{name}")
     return 0
 
 
