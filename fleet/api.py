@@ -11,12 +11,14 @@ from msgspec import Meta
 
 from fleet import accounts, history, inventory, journal
 from fleet.accounts import Role
+from fleet.api_alerts import ALERT_ROUTES
 from fleet.ask import HEADERS, Ask, Body, Route, row
 from fleet.bundle import bundle
 from fleet.errors import BadRequest
 from fleet.history import Curve
 from fleet.inventory import Certificate, Device, Filter
 from fleet.journal import Audited, Order, Told
+from fleet.live import ALERTS
 from fleet.metrics import exposition
 from fleet.openapi import document
 from fleet.people import PEOPLE
@@ -194,7 +196,7 @@ async def _catalogue(_: Ask) -> dict[str, Any]:
 
 
 async def _live(ask: Ask) -> web.StreamResponse:
-    """Server-sent events: `devices` with the names of boxes that changed, at most once a second."""
+    """Server-sent events, at most once a second: `devices` with the names of boxes that changed, `alerts` if alerts did."""
     headers = {**HEADERS, "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
     response = web.StreamResponse(headers=headers)
     await response.prepare(ask.request)
@@ -207,8 +209,10 @@ async def _live(ask: Ask) -> web.StreamResponse:
                 names = set()
             if await _identity_gone(ask):
                 return response
-            text = f"event: devices\ndata: {msgspec.json.encode(sorted(names)).decode()}\n\n" if names else ": still here\n\n"
-            await response.write(text.encode())
+            text = "event: alerts\ndata: {}\n\n" if ALERTS in names else ""
+            if boxes := sorted(names - {ALERTS}):
+                text += f"event: devices\ndata: {msgspec.json.encode(boxes).decode()}\n\n"
+            await response.write((text or ": still here\n\n").encode())
             await asyncio.sleep(_LIVE_S)
 
 
@@ -255,6 +259,7 @@ ROUTES: tuple[Route, ...] = (
     row("GET", "/audit", _A, _audit, "Who did what", answer=list[Audited], query=AuditQuery),
     row("GET", "/catalogue", _V, _catalogue, "Metrics, events and commands as data", answer=dict[str, Any]),
     row("GET", "/live", _V, _live, "Server-sent events: which boxes changed"),
+    *ALERT_ROUTES,
     *PEOPLE,
     row("GET", "/openapi.json", None, _openapi, "This document", answer=dict[str, Any]),
     row("GET", "/metrics", _V, _metrics, "For Prometheus, with a viewer's token"),

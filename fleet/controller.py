@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from fleet import accounts, history, inventory, journal
+from fleet.alerts import Alerts
 from fleet.authority import Authority, write_private
 from fleet.broker import CONTROLLER, Broker, Place
 from fleet.config import Config
@@ -59,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     config: Config = Config()
     ack_s: float = 1.0
     watch_s: float = 2.0
+    alert_s: float = 5.0
 
     @property
     def broker(self) -> str:
@@ -89,6 +91,16 @@ class Controller:
         self.broker = Broker(self.authority, place, settings.tenant, more=rights(settings.config, settings.tenant, readers(self.db)))
         self.link = Link(self._login(), t.pattern("up", settings.tenant), came=self._came, up=self._up, published=self._published)
         self.server = Server(self)
+        self.alerts = Alerts(
+            self.db,
+            settings.data,
+            times.wall_ms,
+            fleet="Visavis" if settings.tenant == "default" else settings.tenant,
+            console=self.server.reached,
+            listening=lambda: self._listening_since if self.link.connected.is_set() else 0,
+            mine=lambda: True,
+            tell=self.hub.tell,
+        )
         self.projections = Projections(
             settings.config, self.db, self.hub, own=self._own, now_ms=times.wall_ms, tenant=settings.tenant, console=self.server.url
         )
@@ -113,7 +125,8 @@ class Controller:
         write_private(login.certificate, own.certificate)
         write_private(login.key, own.key)
         await self.broker.start(self.authority.issue("broker", _OWN_DAYS, now, names=self.names))
-        for work in (self.link.run(), self._ingest(), self._acknowledge(), self._watch(), self._prune()):
+        alerts = self.alerts.run(self.settings.alert_s)
+        for work in (self.link.run(), self._ingest(), self._acknowledge(), self._watch(), self._prune(), alerts):
             self._tasks.append(asyncio.create_task(self._guard(work)))
         self._tasks += [asyncio.create_task(self._guard(work)) for work in self.projections.runs()]
         while not self.link.connected.is_set():

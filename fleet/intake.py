@@ -232,7 +232,7 @@ class _Batch:
         if message.envelope.hist and message.ts != message.arrived:
             self._done.late.append((message.device, message.ts, values))
         self._samples += [(message.device, name, message.ts, number(name, value)) for name, value in values.items()]
-        if message.ts >= face.health_ts:
+        if message.ts >= face.health_ts and not _late(message):
             face.health = values if body.full else face.health | values
             face.health_ts, face.changed = message.ts, True
 
@@ -243,7 +243,8 @@ class _Batch:
             severity = "info"
         envelope = message.envelope
         details = {**body.names, **body.numbers}
-        _insert_event(self._tx, message.device, envelope.boot, envelope.seq, message.ts, message.arrived, body.code, severity, details)
+        moment = (envelope.boot, envelope.seq, message.ts, message.arrived)
+        _insert_event(self._tx, message.device, *moment, body.code, severity, details, late=_late(message))
 
     def _birth(self, message: Accepted, body: t.Birth, face: _Face) -> None:
         if message.ts < face.born:
@@ -285,12 +286,27 @@ class _Batch:
         )
 
 
+def _late(message: Accepted) -> bool:
+    """Whether it was told long after it happened and nobody knows when: it is placed by its arrival and says nothing of the present."""
+    return message.envelope.hist and message.ts == message.arrived
+
+
 def _insert_event(
-    tx: Transaction, device: str, boot: str, seq: int, ts: int, arrived: int, code: str, severity: str, details: dict[str, Any]
+    tx: Transaction,
+    device: str,
+    boot: str,
+    seq: int,
+    ts: int,
+    arrived: int,
+    code: str,
+    severity: str,
+    details: dict[str, Any],
+    *,
+    late: bool = False,
 ) -> None:
     tx.run(
-        "INSERT INTO event (device, boot, seq, ts, arrived, code, severity, details) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        *(device, boot, seq, ts, arrived, code, severity, _text(details)),
+        "INSERT INTO event (device, boot, seq, ts, arrived, code, severity, details, late) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        *(device, boot, seq, ts, arrived, code, severity, _text(details), int(late)),
     )
 
 

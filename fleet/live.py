@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["Hub", "Listener"]
+__all__ = ["ALERTS", "Hub", "Listener"]
+
+ALERTS = "/alerts"
+"""Told like the name of a box, which it cannot be, when alerts or what is known about them changed."""
 
 
 class Listener:

@@ -32,6 +32,12 @@ class _Fleet(Collector):
         for state, count in self._db.read("SELECT state, count(*) FROM command GROUP BY state"):
             commands.add_metric([state], count)
         yield commands
+        alerts = GaugeMetricFamily("visavis_fleet_alerts", "Alerts that fire", labels=["rule", "severity", "acknowledged"])
+        cared = "CASE WHEN acknowledged > 0 THEN 'yes' ELSE 'no' END"
+        sql = f"SELECT rule, severity, {cared}, count(*) FROM alert WHERE resolved = 0 GROUP BY rule, severity, {cared}"  # noqa: S608 - ours
+        for rule, severity, acknowledged, count in self._db.read(sql):
+            alerts.add_metric([rule, severity, acknowledged], count)
+        yield alerts
         messages = CounterMetricFamily("visavis_fleet_messages", "Messages from boxes, by what became of them", labels=["what"])
         for what in ("received", "committed", "duplicates"):
             messages.add_metric([what], self._counts.get(what, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -46,6 +47,13 @@ class Server:
         settings = self._controller.settings
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         return f"{'http' if self._local else 'https'}://{host}:{settings.port}"
+
+    @property
+    def reached(self) -> str:
+        """Where the console is for people elsewhere, as messages name it."""
+        settings = self._controller.settings
+        name = settings.names[0] if settings.names else socket.gethostname()
+        return f"https://{name}:{settings.port}" if settings.host in ("0.0.0.0", "::") else self.url  # noqa: S104 - compared
 
     async def start(self) -> None:
         """Listen. Raises PortTaken."""
