@@ -12,9 +12,9 @@ from fleet.config import Config, check_config
 from fleet.database import Database
 from fleet.live import Hub
 from fleet.projections.feed import DiscoveryFeed, Feed, SparkplugFeed
-from fleet.projections.homeassistant import Discovery
+from fleet.projections.homeassistant import Discovery, HomeAssistant
 from fleet.projections.outlet import Target
-from fleet.projections.sparkplug import NAMESPACE, Edge
+from fleet.projections.sparkplug import NAMESPACE, Edge, Sparkplug
 
 __all__ = ["HOME_ASSISTANT", "SPARKPLUG", "Projections", "rights"]
 
@@ -70,19 +70,20 @@ class Projections:
 def rights(config: Config, tenant: str, readers: Iterable[str] = ()) -> str:
     """Lines of the fleet's own broker's acl_file: what the projections write there, and what programs read that were let in (`~NAME`)."""
     lines = []
-    shown = [f"visavis-fleet/{tenant}/#"] if config.home_assistant else []
-    if config.sparkplug:
+    spoken, found = (section if section and section.broker is None else None for section in (config.sparkplug, config.home_assistant))
+    shown = [f"visavis-fleet/{tenant}/#"] if found else []
+    if spoken:
         shown.append(f"{NAMESPACE}/#")
         lines += [f"user {SPARKPLUG}", f"topic readwrite {NAMESPACE}/#"]
-    if config.home_assistant:
-        shown.append(f"{config.home_assistant.prefix}/#")
+    if isinstance(found, HomeAssistant):
+        shown.append(f"{found.prefix}/#")
         lines += [f"user {HOME_ASSISTANT}", *(f"topic readwrite {topic}" for topic in shown if not topic.startswith(NAMESPACE))]
     for name in readers:
         lines += [f"user {name}", *(f"topic read {topic}" for topic in shown)]
-        if config.sparkplug:
-            lines += [f"topic write {NAMESPACE}/STATE/{name.removeprefix('~')}", f"topic write {NAMESPACE}/{config.sparkplug.group}/NCMD/+"]
-        if config.home_assistant:
-            lines += [f"topic write {config.home_assistant.prefix}/status"]
+        if isinstance(spoken, Sparkplug):
+            lines += [f"topic write {NAMESPACE}/STATE/{name.removeprefix('~')}", f"topic write {NAMESPACE}/{spoken.group}/NCMD/+"]
+        if isinstance(found, HomeAssistant):
+            lines += [f"topic write {found.prefix}/status"]
     return "".join(f"{line}\n" for line in lines)
 
 
