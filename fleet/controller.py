@@ -24,7 +24,6 @@ from fleet.alerts import Alerts
 from fleet.authority import Authority, write_private
 from fleet.broker import CONTROLLER, Broker, Place
 from fleet.config import Config
-from fleet.config import Config
 from fleet.database import open_database
 from fleet.errors import DataInUse, FleetError, Unavailable
 from fleet.intake import Accepted, Intake, Rejected, judge
@@ -34,6 +33,7 @@ from fleet.projections.outlet import Target
 from fleet.projections.together import Projections, rights
 from fleet.readers import readers
 from fleet.server import Server
+from fleet.steward import Steward
 from runtime import telemetry as t
 from runtime.telemetry.times import Times
 
@@ -45,6 +45,7 @@ _BATCH = 1000
 _NO_SUBSCRIBERS = 0x10
 _OWN_DAYS = 5 * 365
 _HOUR_S = 3600.0
+_SETTINGS_S = 3600
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +92,9 @@ class Controller:
         self.broker = Broker(self.authority, place, settings.tenant, more=rights(settings.config, settings.tenant, readers(self.db)))
         self.link = Link(self._login(), t.pattern("up", settings.tenant), came=self._came, up=self._up, published=self._published)
         self.server = Server(self)
+        self.projections = Projections(
+            settings.config, self.db, self.hub, own=self._own, now_ms=times.wall_ms, tenant=settings.tenant, console=self.server.url
+        )
         self.alerts = Alerts(
             self.db,
             settings.data,
@@ -101,8 +105,13 @@ class Controller:
             mine=lambda: True,
             tell=self.hub.tell,
         )
-        self.projections = Projections(
-            settings.config, self.db, self.hub, own=self._own, now_ms=times.wall_ms, tenant=settings.tenant, console=self.server.url
+        self.steward = Steward(
+            self.db,
+            times.wall_ms,
+            mine=lambda: True,
+            send_commands=self._send_due,
+            send_shadow=self._send_shadow,
+            tell=self.hub.tell,
         )
         self._intake = Intake(self.db)
         self._waiting: deque[tuple[Accepted, tuple[int, int, int]]] = deque()
@@ -125,8 +134,15 @@ class Controller:
         write_private(login.certificate, own.certificate)
         write_private(login.key, own.key)
         await self.broker.start(self.authority.issue("broker", _OWN_DAYS, now, names=self.names))
-        alerts = self.alerts.run(self.settings.alert_s)
-        for work in (self.link.run(), self._ingest(), self._acknowledge(), self._watch(), self._prune(), alerts):
+        for work in (
+            self.link.run(),
+            self._ingest(),
+            self._acknowledge(),
+            self._watch(),
+            self._prune(),
+            self.alerts.run(self.settings.alert_s),
+            self.steward.run(self.settings.watch_s),
+        ):
             self._tasks.append(asyncio.create_task(self._guard(work)))
         self._tasks += [asyncio.create_task(self._guard(work)) for work in self.projections.runs()]
         while not self.link.connected.is_set():
@@ -230,6 +246,7 @@ class Controller:
         self._release(batch)
         self.projections.late(done.late)
         self.hub.tell(done.devices)
+        self.steward.came(online=done.online, born=done.born)
         for device in done.online:
             await self._send_due(device)
 
@@ -263,6 +280,9 @@ class Controller:
         response = t.topic(tenant, device, t.UpKind.JOB) if correlation else ""
         return self.link.publish(t.topic(tenant, device, kind), payload, expiry_s=expiry_s, correlation=correlation, response=response)
 
+    def _send_shadow(self, device: str, shadow: t.Shadow) -> bool:
+        return bool(self._send(device, t.DownKind.SHADOW, shadow, expiry_s=_SETTINGS_S))
+
     async def order(self, device: str, name: str, args: dict[str, Any], author: str, expires_s: int) -> journal.Order:
         """Send a command to a box, at once or when it is back. Raises BadRequest."""
         made = await asyncio.to_thread(journal.order, self.db, device, name, args, author, expires_s, self.times.wall_ms())
@@ -277,7 +297,8 @@ class Controller:
                 continue
             body = t.Command(id=order.id, name=order.name, issued=order.issued, expires=order.expires, by=order.author, args=order.args)
             expiry = max(1, (order.expires - now) // 1000)
-            mid = self._send(order.device, t.DownKind.COMMAND, body, expiry_s=expiry, correlation=order.id.encode())
+            kind = t.DownKind.JOB if order.id.startswith("j") else t.DownKind.COMMAND  # as `jobs.command_id` names them
+            mid = self._send(order.device, kind, body, expiry_s=expiry, correlation=order.id.encode())
             if mid:
                 self._publishing[mid] = order.id
 
@@ -290,6 +311,7 @@ class Controller:
     def _up(self) -> None:
         self._listening_since = self.times.wall_ms()
         self._publishing.clear()
+        self.steward.up()
         self._spawn(self._again())
 
     async def _again(self) -> None:

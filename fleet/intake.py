@@ -142,10 +142,11 @@ class _Face:
 
 @dataclass(slots=True)
 class Committed:
-    """What a batch did: boxes that changed, those that just came online, and how many messages were known already."""
+    """What a batch did: boxes that changed, that just came online, that told what they are; how many messages were known already."""
 
     devices: set[str] = field(default_factory=set)
     online: set[str] = field(default_factory=set)
+    born: set[str] = field(default_factory=set)
     duplicates: int = 0
     late: list[tuple[str, int, dict[str, Any]]] = field(default_factory=list)  # health of another time: device, when, values
     strange: list[tuple[str, str]] = field(default_factory=list)  # device, cause
@@ -208,10 +209,7 @@ class _Batch:
         elif isinstance(body, t.Answer):
             self._answer(message, body)
         elif isinstance(body, t.Reported):
-            self._tx.run(
-                "UPDATE device SET reported = ?, reported_version = ? WHERE name = ? AND reported_version < ?",
-                *(_text({"reported": body.reported, "refused": body.refused}), body.version, message.device, body.version),
-            )
+            self._reported(message, body)
 
     def _status(self, device: str, face: _Face, state: str, message: Accepted) -> None:
         if state == "online":
@@ -250,12 +248,21 @@ class _Batch:
         if message.ts < face.born:
             return
         face.born = message.ts
+        self._done.born.add(message.device)
         site, model, release = body.attributes.get("site", ""), body.attributes.get("model", ""), body.versions.get("visavis", "")
         self._tx.run(
             "UPDATE device SET birth = ?, site = ?, model = ?, release = ?, health_s = ? WHERE name = ?",
             *(t.encode(body).decode(), site, model, release, body.health_s, message.device),
         )
         face.changed = True
+
+    def _reported(self, message: Accepted, body: t.Reported) -> None:
+        """The newest report counts, whatever its version: a box that lost its memory has an old one again."""
+        told = msgspec.json.decode(self._tx.run("SELECT reported FROM device WHERE name = ?", message.device)[0][0])
+        if _late(message) or message.ts < told.get("ts", 0):
+            return
+        text = _text({"reported": body.reported, "refused": body.refused, "ts": message.ts})
+        self._tx.run("UPDATE device SET reported = ?, reported_version = ? WHERE name = ?", text, body.version, message.device)
 
     def _answer(self, message: Accepted, body: t.Answer) -> None:
         # Only a command of ours to this very box; "interrupted" does not undo an answer.

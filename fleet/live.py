@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["ALERTS", "Hub", "Listener"]
+__all__ = ["ALERTS", "JOBS", "Hub", "Listener"]
 
 ALERTS = "/alerts"
 """Told like the name of a box, which it cannot be, when alerts or what is known about them changed."""
+
+JOBS = "/jobs"
+"""The same for rollouts and the settings of groups."""
 
 
 class Listener:

@@ -1,4 +1,5 @@
 """A job as rules: which boxes get it now, when the next phase begins, when to stop. Pure: `decide(job, event, now_ms) → (job, actions)`.
+If nothing changes it is the very same job.
 
 A box has its phase for ever: boxes are ordered by a hash of job and name, and the order is cut into phases. It gets the job at most once
 for each attempt, and a further attempt only if a person asks for it.
@@ -268,7 +269,7 @@ def _join(job: Rollout, names: tuple[str, ...], now: int) -> Rollout:
             phase = place(job.id, job.plan, job.bounds, name) if known is None else known.phase
             attempt = known.attempt if known is not None else 1  # the one that was not sent
             fresh[name] = BoxState(phase, "due" if phase <= job.phase else "waiting", attempt, now)
-    return msgspec.structs.replace(job, boxes=job.boxes | fresh)
+    return msgspec.structs.replace(job, boxes=job.boxes | fresh) if fresh else job
 
 
 def _drop(job: Rollout, now: int, reason: str, names: Iterable[str]) -> Rollout:
@@ -358,6 +359,8 @@ def _send(job: Rollout, ready: frozenset[str], now: int) -> tuple[Rollout, list[
     if room <= 0 or not ready:
         return job, []
     due = [name for name in ready if name in job.boxes and job.boxes[name].state == "due"]
+    if not due:
+        return job, []
     due.sort(key=lambda name: (job.boxes[name].phase, share(job.id, name)))
     until = now + job.plan.answer_s * 1000
     chosen: Mapping[str, BoxState] = {name: msgspec.structs.replace(job.boxes[name], state="sent", since=now) for name in due[:room]}

@@ -224,6 +224,20 @@ def test_boxes_that_join_and_leave():
     assert run.tick() == [gone]
 
 
+def test_a_box_that_leaves_before_its_second_attempt():
+    """When it joins again it gets the second attempt: the first is known to it and would not be done again."""
+    run = Run(msgspec.structs.replace(THREE, phases=(Phase(stop=100),)), names=NAMES[:3])
+    run.do(Start())
+    first = run.tick()
+    run.answer(*first[1:])
+    run.answer(first[0], done=False)
+    run.do(Retry())
+    run.do(Leave((first[0],)))
+    run.do(Join((first[0],)))
+    assert run.tick() == [first[0]]
+    assert run.sent[-1] == (first[0], 2)
+
+
 def test_nothing_to_do():
     """A job for no box is done at once; so are phases for which no box is left."""
     run = Run(names=[])
