@@ -215,8 +215,10 @@ def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed
           seconds: float | None = None, negatives: tuple[Path, ...] = (), noise: Path | None = None, snr: tuple[float, ...] = (),
           engine: str | None = None, weights: Path | None = None, folds: Path | None = None, pack: Path | None = None,
           limit: int | None = None, plants: Path | None = None, hours: float | None = None, cases: int | None = None,
-          plots: Path | None = None, suppressor: Path | None = None, results: Path | None = None) -> int:  # fmt: skip
-    """Measure: orders, shop, words, bus, turns, interruptions, frames, lips, start, thermal, memory, or all; `report` writes the page.
+          plots: Path | None = None, suppressor: Path | None = None, results: Path | None = None, devices: int | None = None,
+          health_s: float | None = None, faults: str | None = None, storm: bool | None = None, kill: str | None = None,
+          growth: bool | None = None, days: int | None = None) -> int:  # fmt: skip
+    """Measure: orders, shop, words, bus, turns, interruptions, frames, lips, start, thermal, fleet, memory, or all; `report` writes the page.
 
     Parameters
     ----------
@@ -229,7 +231,7 @@ def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed
     seed
         Chooses samples.
     minutes
-        How long `memory` watches.
+        How long `memory` watches, and `fleet` is under load.
     seconds
         How long `bus` measures.
     negatives
@@ -260,6 +262,20 @@ def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed
         For `orders`: a GTCRN network (.onnx) that takes out the noise before the kiosk hears.
     results
         For `report`: the folder of kept results (default docs/benchmarks).
+    devices
+        For `fleet`: simulated boxes (default 200; with --growth 1000).
+    health_s
+        For `fleet`: seconds between two reports of a box (default 10).
+    faults
+        For `fleet`: as in `visavis fleet simulate`.
+    storm
+        For `fleet`: SIGKILL the broker in the middle and wait until every box is back.
+    kill
+        For `fleet`: broker, controller, device (real uplinks), with commas between: one by chance every 15 to 45 seconds.
+    growth
+        For `fleet`: no load; generate the store of a chain instead, time the console's queries and weigh it.
+    days
+        For `fleet --growth`: how many (default 30).
 
     """
     from visavis.bench import report as bench_report
@@ -270,7 +286,9 @@ def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed
         return 0
     given = {"data": data, "seed": seed, "minutes": minutes, "seconds": seconds, "negatives": negatives or None, "noise": noise,
              "snr": snr or None, "engine": engine, "weights": weights, "folds": folds, "pack": pack, "limit": limit,
-             "plants": plants, "hours": hours, "cases": cases, "plots": plots, "suppressor": suppressor}  # fmt: skip
+             "plants": plants, "hours": hours, "cases": cases, "plots": plots, "suppressor": suppressor,
+             "devices": devices, "health_s": health_s, "faults": faults, "storm": storm, "kill": kill, "growth": growth,
+             "days": days}  # fmt: skip
     return suite.main(what, json, **given)
 
 

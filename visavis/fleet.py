@@ -226,6 +226,50 @@ def revoke(name: str, *, data: Path | None = None) -> int:
     return 0
 
 
+@app.command
+def simulate(*, devices: int, data: Path | None = None, broker: str = "", health_s: float = 10.0, minutes: float = 0.0, faults: str = "",
+             seed: int = 1, tenant: str = "default", prefix: str = "sim", ledger: Path | None = None,
+             every_s: float = 5.0) -> int:  # fmt: skip
+    """Connect simulated boxes to a running controller, each with its own certificate and session, until the minutes are over or Ctrl-C.
+
+    What every box kept, sent and was told is safe goes to the ledger. At the end nothing new is made and what waits is delivered; exit
+    status 1 if something still waits after two minutes.
+
+    Parameters
+    ----------
+    devices
+        How many.
+    data
+        The controller's folder: its authority signs their certificates, which are kept there in `simulated`.
+    broker
+        HOST or HOST:PORT of the broker; by default localhost:8883.
+    health_s
+        Seconds between two reports of a box.
+    minutes
+        How long; 0 until Ctrl-C.
+    faults
+        With commas between: flapping, offline (an outage, and hours of reports from before), skew (wrong clocks), storm (all at once).
+    seed
+        Chooses values, faults and moments.
+    tenant
+        As the controller was told.
+    prefix
+        The boxes are called PREFIX-00000 and so on.
+    ledger
+        File of the ledger; by default `simulated/ledger` in the controller's folder.
+    every_s
+        Seconds between two lines that say how it goes.
+
+    """
+    from visavis.simulate.command import simulate as begin
+
+    with _store(data) as (db, authority):
+        return begin(
+            db, authority, _data(data) / "simulated", devices=devices, broker=broker, health_s=health_s, minutes=minutes, faults=faults,
+            seed=seed, tenant=tenant, prefix=prefix, ledger=ledger, every_s=every_s,
+        )  # fmt: skip
+
+
 @contextmanager
 def _store(data: Path | None) -> Iterator[tuple[Database, Authority]]:
     """The controller's files, whether it runs or not."""

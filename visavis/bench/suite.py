@@ -27,6 +27,7 @@ BENCHES = {
     "lips": "lips and teeth against the phonemes, on the rig and in drawn frames, in virtual time",
     "start": "from `visavis run` to the face and to the first possible answer",
     "thermal": "heat on simulated boxes and hot days: the governor against four others",
+    "fleet": "the controller under the load of simulated boxes and real uplinks, with kills and storms",
     "memory": "PSS of every node over minutes, and its slope",
 }
 

@@ -37,6 +37,7 @@ class Machine:
         self._restarts = dict.fromkeys(NODES, 0)
         self._disk = rng.uniform(0.3, 0.8)
         self._visitors_per_h = rng.uniform(4, 30)
+        self._visit_until_s = 0.0
 
     def node_restarted(self, node: str) -> int:
         """Another restart of a node; how many there were."""
@@ -48,8 +49,12 @@ class Machine:
         rng, passed = self._rng, max(0.0, at_s - self._last_s)
         self._last_s = at_s
         busy = 0.5 + 0.5 * math.sin(2 * math.pi * (at_s / (4 * _HOUR_S) + self._phase))
-        visiting = rng.random() < busy * 0.6
-        self._live(passed, busy, visiting=visiting)
+        # Visitors come by chance and stay a minute or two.
+        if at_s >= self._visit_until_s and rng.random() < 1 - math.exp(-busy * self._visitors_per_h * passed / _HOUR_S):
+            self._visit_until_s = at_s + rng.uniform(30, 150)
+            self._counts["visits"] += 1
+        visiting = at_s < self._visit_until_s
+        self._live(passed, visiting=visiting)
         temperature = round(self._base + 9 * busy + rng.gauss(0, 0.5), 1)
         rung = (3 if temperature > 90 else 2) if self._hot else 0
         counts = {name: int(value) for name, value in self._counts.items()}
@@ -92,10 +97,9 @@ class Machine:
             found[f"node_memory.{node}"] = round(60 + self._cpu[node], 1)
         return found
 
-    def _live(self, passed_s: float, busy: float, *, visiting: bool) -> None:
+    def _live(self, passed_s: float, *, visiting: bool) -> None:
         counts, rng = self._counts, self._rng
         counts["beats"] += passed_s
-        counts["visits"] += busy * self._visitors_per_h * passed_s / _HOUR_S
         if not visiting:
             return
         counts["turns"] += passed_s / 12
