@@ -96,6 +96,13 @@ class AuditQuery(Body, frozen=True, kw_only=True):
     limit: Limit = 100
 
 
+class BoxMetrics(Body, frozen=True, kw_only=True):
+    """Boxes of one site, and metrics by name with commas between; all of them unless told."""
+
+    site: str = ""
+    metric: str = ""
+
+
 class Send(Body, frozen=True, kw_only=True):
     """A command of the catalogue; a box that is away gets it if it is back before the command expires."""
 
@@ -230,7 +237,8 @@ async def _metrics(ask: Ask) -> web.Response:
 
 
 async def _box_metrics(ask: Ask) -> web.Response:
-    text = await ask.thread(lambda: box_metrics(source.boxes(ask.db)))
+    site, names = ask.query.site, frozenset(ask.query.metric.split(",")) - {""}
+    text = await ask.thread(lambda: box_metrics((box for box in source.boxes(ask.db) if site in ("", box.site)), names))
     return web.Response(body=text, headers={**HEADERS, "Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 
@@ -263,6 +271,6 @@ ROUTES: tuple[Route, ...] = (
     *PEOPLE,
     row("GET", "/openapi.json", None, _openapi, "This document", answer=dict[str, Any]),
     row("GET", "/metrics", _V, _metrics, "For Prometheus, with a viewer's token"),
-    row("GET", "/metrics/boxes", _V, _box_metrics, "Every metric of every box, for Prometheus"),
+    row("GET", "/metrics/boxes", _V, _box_metrics, "Every metric of every box, for Prometheus", query=BoxMetrics),
     row("GET", "/healthz", None, _well, "Whether the controller hears the broker", answer=dict[str, bool]),
 )

@@ -25,7 +25,7 @@ from fleet.errors import BadRequest
 
 __all__ = ["Came", "Outlet", "Publish", "Target", "target"]
 
-_CHUNK = 200
+_CHUNK = 50
 """Messages on their way to the socket at once: a birth of ten thousand boxes shall not fill the memory."""
 _CONNECT_S = 10.0
 _WITH_WILL = 0x04

@@ -6,7 +6,7 @@ Names: prometheus.io/docs/practices/naming. A name out of a list is a state set:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -40,16 +40,18 @@ def family_name(row: Metric) -> str:
     return "_".join(part for part in (_PREFIX, name, unit) if part)
 
 
-def exposition(boxes: Iterable[Box]) -> bytes:
-    """The text that Prometheus scrapes. Only what a box that is online has told; of the others, that they are not up."""
+def exposition(boxes: Iterable[Box], names: Collection[str] = ()) -> bytes:
+    """The text that Prometheus scrapes, of these metrics of the catalogue or all. Only what a box that is online has told; of the others,
+    that they are not up.
+    """
     registry = CollectorRegistry()
-    registry.register(_Boxes(list(boxes)))
+    registry.register(_Boxes(list(boxes), names))
     return generate_latest(registry)
 
 
 class _Boxes(Collector):
-    def __init__(self, boxes: list[Box]) -> None:
-        self._boxes = boxes
+    def __init__(self, boxes: list[Box], names: Collection[str]) -> None:
+        self._boxes, self._names = boxes, names
 
     def collect(self) -> Iterator[Family]:
         """All families; those without a sample are left out."""
@@ -65,15 +67,17 @@ class _Boxes(Collector):
             if box.told:
                 told.add_metric([box.name], box.told / 1000)
             if box.online:
-                _add(families, box)
+                _add(families, box, self._names)
         yield from (up, info, told)
         for row in METRICS:
             if row.name in families:
                 yield families[row.name]
 
 
-def _add(families: dict[str, Family], box: Box) -> None:
+def _add(families: dict[str, Family], box: Box, names: Collection[str]) -> None:
     for name, row, value in values(box):
+        if names and row.name not in names:
+            continue
         labels = [box.name] if row.per is Per.BOX else [box.name, instance(name)]
         family = families.setdefault(row.name, _family(row))
         if row.type is Type.NAME:

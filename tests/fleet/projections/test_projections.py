@@ -256,7 +256,7 @@ def test_prometheus_scrapes_every_box(fleet, stranger):
 
     from fleet import accounts
 
-    tell(stranger("box-1"), temperature=60.0)
+    tell(stranger("box-1"), temperature=60.0, rung=1)
     fleet.until(lambda: fleet.device("box-1").health)
     token = accounts.make_token(fleet.db, "prometheus", accounts.Role.VIEWER, "anna", 1, fleet.times.wall_ms())
     url = f"{fleet.controller.server.url}/metrics/boxes"
@@ -264,6 +264,10 @@ def test_prometheus_scrapes_every_box(fleet, stranger):
     text = httpx.get(url, headers={"Authorization": f"Bearer {token}"}).text
     samples = {sample.name: sample.value for family in text_string_to_metric_families(text) for sample in family.samples}
     assert samples["visavis_box_temperature_celsius"] == 60.0
+    assert samples["visavis_box_rung"] == 1
+    for query, temperature, rung in (("metric=rung", False, True), ("site=Store+12", True, True), ("site=elsewhere", False, False)):
+        text = httpx.get(f"{url}?{query}", headers={"Authorization": f"Bearer {token}"}).text
+        assert ("temperature_celsius" in text, "visavis_box_rung{" in text) == (temperature, rung)
 
 
 @pytest.mark.parametrize(
