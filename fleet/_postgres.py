@@ -115,6 +115,8 @@ class _Transaction:
 class Postgres:
     """The database at `url`; its tables are made if they are not there; see fleet.database.Database. Raises Unavailable."""
 
+    shared = True
+
     def __init__(self, url: str) -> None:
         self._url, self.place = url, _shown(url)
         self._idle: list[psycopg.Connection[Any]] = []  # the last one given back is taken first

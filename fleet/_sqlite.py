@@ -37,6 +37,8 @@ class _Transaction:
 class Sqlite:
     """The file at `path`, made if it is not there; see fleet.database.Database. Raises Unavailable."""
 
+    shared = False
+
     def __init__(self, path: Path) -> None:
         self.place = str(path)
         self._path = path

@@ -43,9 +43,10 @@ class Transaction(Protocol):
 
 
 class Database(Protocol):
-    """A store. `place` names it to people, without secrets."""
+    """A store. `place` names it to people, without secrets; `shared`: several controllers may use it."""
 
     place: str
+    shared: bool
 
     def write(self) -> AbstractContextManager[Transaction]:
         """A transaction, committed at the end of the block, undone if an error leaves it. Raises Unavailable: it may be tried again.
