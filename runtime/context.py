@@ -239,8 +239,19 @@ class Context:
             for message in source.receive():
                 yield name, message
 
-    def attach(self, loop: asyncio.AbstractEventLoop, handle: Callable[[str, Any], None]) -> None:
-        """Deliver messages to `handle(link, message)` on `loop`; also drains what is already there."""
+    def attach(
+        self, loop: asyncio.AbstractEventLoop, handle: Callable[[str, Any], None], stopped: Callable[[], None] | None = None
+    ) -> None:
+        """Deliver messages to `handle(link, message)` on `loop`; also drains what is already there.
+
+        `stopped` is called on the loop when the node is told to end: a handled signal alone does not end a wait (PEP 475).
+        """
+
+        def told() -> None:
+            with suppress(BlockingIOError):
+                os.read(self._wake_r, 64)
+            if stopped is not None:
+                stopped()
 
         def drain(name: str, source: Receiver[Any]) -> None:
             for message in source.receive():
@@ -249,6 +260,7 @@ class Context:
         for name, source in self._in.items():
             loop.add_reader(source.fd, drain, name, source)
             loop.call_soon(drain, name, source)
+        loop.add_reader(self._wake_r, told)
 
     def pump(self, handle: Callable[[str, Any], None]) -> None:
         """Deliver what is waiting now. ZeroMQ descriptors are edge-triggered: call it after sending from an attached loop."""

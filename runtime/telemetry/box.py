@@ -97,7 +97,7 @@ class Uplink:
                 loop.call_soon_threadsafe(self._on_report, what)
 
         self._wire = self._open_wire(self._server(), report)
-        self._ctx.attach(loop, self._handle)
+        self._ctx.attach(loop, self._handle, self._woken.set)
         self._begin()
         self._ctx.ready()
         while not self._ctx.stopping:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
+import threading
 import time
 from typing import Any
 
 from runtime import topology
 from runtime.clock import SystemClock
 from runtime.messages import Notice
-from tests.support.harness import Bench
+from tests.support.harness import LIMIT_S, Bench
 
 
 class Later(SystemClock):
@@ -51,3 +55,26 @@ def test_a_new_stage_shows_what_still_holds():
 def test_a_notice_waits_for_a_slow_start():
     """What a node finds missing while it starts is still shown where the stage takes its full time to start."""
     assert topology.link("notice").deadline_ms >= 60_000
+
+
+def test_a_signal_wakes_a_loop():
+    """SIGTERM ends a wait of the loop that the context is attached to, however long that would be, at any moment of it."""
+
+    async def life() -> None:
+        loop, told = asyncio.get_running_loop(), asyncio.Event()
+        ctx.attach(loop, lambda *_: None, told.set)
+        late = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
+        late.start()
+        await asyncio.wait_for(told.wait(), LIMIT_S)
+        late.join()
+        assert ctx.stopping
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with Bench() as bench:
+            ctx = bench.context("uplink")
+            ctx.handle_signals()
+            asyncio.run(life())
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

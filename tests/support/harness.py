@@ -24,7 +24,10 @@ from runtime.context import Bootstrap, Context
 from runtime.sharedstate import create_board, create_checkpoint
 from runtime.supervisor import make_rings
 
-__all__ = ["Bench"]
+__all__ = ["LIMIT_S", "Bench"]
+
+LIMIT_S = 60.0
+"""How long anything may take in a test of real processes, threads and sockets: generous, because test machines are busy."""
 
 
 class Bench:
@@ -59,7 +62,7 @@ class Bench:
         self._contexts.append(ctx)
         return ctx
 
-    def wait_for(self, ctx: Context, link: str, wanted: Callable[[Any], bool] = lambda _: True, limit_s: float = 10.0) -> Any:
+    def wait_for(self, ctx: Context, link: str, wanted: Callable[[Any], bool] = lambda _: True, limit_s: float = LIMIT_S) -> Any:
         """The next message on `link` that `wanted` accepts; AssertionError after `limit_s`."""
         deadline = time.monotonic() + limit_s
         while (left := deadline - time.monotonic()) > 0:
@@ -68,7 +71,7 @@ class Bench:
                     return message
         raise AssertionError(f"{ctx.name} saw no such message on {link} within {limit_s} s")
 
-    def repeat_until(self, send: Callable[[], None], ctx: Context, link: str, limit_s: float = 10.0) -> Any:
+    def repeat_until(self, send: Callable[[], None], ctx: Context, link: str, limit_s: float = LIMIT_S) -> Any:
         """Call `send` until `ctx` sees something on `link`: a subscriber that has just connected misses what came before."""
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:

@@ -25,10 +25,11 @@ from runtime.clock import SystemClock
 from runtime.nodes.health import Health, Processes
 from runtime.nodes.uplink import main
 from runtime.sharedstate import Board
+from runtime.telemetry import box as code
 from runtime.telemetry.box import Uplink
 from runtime.telemetry.times import SystemTimes
 from tests.runtime.telemetry.support import Broker, Cable, Controller, Party
-from tests.support.harness import Bench
+from tests.support.harness import LIMIT_S, Bench
 
 # paho leaves the socket of a failed handshake to the garbage collector.
 pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore:unclosed <ssl:ResourceWarning")]
@@ -421,6 +422,37 @@ def test_an_intended_end_is_told(box, controller):
     controller.wait(lambda c: c.status[-1] == ("offline", False))
     box.start()
     controller.wait(lambda c: c.status[-1] == ("online", False))
+
+
+def wait_until_ready(bench, ctx):
+    """Until the node says that it can do its work, as the supervisor reads it."""
+    board, deadline = Board(bench._board), time.monotonic() + LIMIT_S
+    try:
+        while not board.read(ctx.boot.line)[2]:
+            assert time.monotonic() < deadline, "not ready"
+            threading.Event().wait(0.01)
+    finally:
+        board.close()
+
+
+def wait_for_rest(bench, ctx):
+    """Until the heart beats no more for half a second: a node whose turns are far apart waits for the next one."""
+    board, deadline, seen = Board(bench._board), time.monotonic() + LIMIT_S, -1
+    try:
+        while seen != (seen := board.read(ctx.boot.line)[1]):
+            assert time.monotonic() < deadline, "it has no rest"
+            threading.Event().wait(0.5)
+    finally:
+        board.close()
+
+
+def test_told_to_stop_it_does_not_wait_for_its_next_turn(tmp_path, broker, party, monkeypatch):
+    """The wait between two turns ends at once: what is left of the supervisor's patience is for the last message and the disk."""
+    monkeypatch.setattr(code, "_TICK_S", 3600.0)
+    box = Box(tmp_path, broker, party)
+    wait_until_ready(box.bench, box.ctx)
+    wait_for_rest(box.bench, box.ctx)
+    box.close()
 
 
 def test_without_a_broker_it_does_nothing(tmp_path):
