@@ -12,20 +12,21 @@ from msgspec import Meta
 from fleet import accounts, history, inventory, journal
 from fleet.accounts import Role
 from fleet.api_alerts import ALERT_ROUTES
+from fleet.api_jobs import JOB_ROUTES
 from fleet.ask import HEADERS, Ask, Body, Route, row
 from fleet.bundle import bundle
 from fleet.errors import BadRequest
 from fleet.history import Curve
 from fleet.inventory import Certificate, Device, Filter
 from fleet.journal import Audited, Order, Told
-from fleet.live import ALERTS
+from fleet.live import ALERTS, JOBS
 from fleet.metrics import exposition
 from fleet.openapi import document
 from fleet.people import PEOPLE
 from fleet.projections import source
 from fleet.projections.prometheus import exposition as box_metrics
 from runtime import telemetry as t
-from runtime.telemetry import COMMANDS, EVENTS, METRICS, Duty
+from runtime.telemetry import COMMANDS, EVENTS, METRICS, SETTINGS, Duty
 
 __all__ = ["ROUTES"]
 
@@ -199,11 +200,12 @@ async def _catalogue(_: Ask) -> dict[str, Any]:
             {"name": row.name, "title": row.title, "role": _DUTY_ROLE[row.duty], "arguments": arguments[row.name].get("properties", {})}
             for row in COMMANDS
         ],
+        "settings": [{"name": row.name, "title": row.title, "role": _DUTY_ROLE[row.duty], "value": row.schema} for row in SETTINGS],
     }
 
 
 async def _live(ask: Ask) -> web.StreamResponse:
-    """Server-sent events, at most once a second: `devices` with the names of boxes that changed, `alerts` if alerts did."""
+    """Server-sent events, at most once a second: `devices` with the names of boxes that changed, `alerts` and `jobs` if those did."""
     headers = {**HEADERS, "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
     response = web.StreamResponse(headers=headers)
     await response.prepare(ask.request)
@@ -216,8 +218,8 @@ async def _live(ask: Ask) -> web.StreamResponse:
                 names = set()
             if await _identity_gone(ask):
                 return response
-            text = "event: alerts\ndata: {}\n\n" if ALERTS in names else ""
-            if boxes := sorted(names - {ALERTS}):
+            text = "".join(f"event: {name[1:]}\ndata: {{}}\n\n" for name in (ALERTS, JOBS) if name in names)
+            if boxes := sorted(names - {ALERTS, JOBS}):
                 text += f"event: devices\ndata: {msgspec.json.encode(boxes).decode()}\n\n"
             await response.write((text or ": still here\n\n").encode())
             await asyncio.sleep(_LIVE_S)
@@ -265,9 +267,10 @@ ROUTES: tuple[Route, ...] = (
     row("GET", "/commands/{id}", _V, _order, "One command with its answer", answer=Order),
     row("GET", "/events", _V, _events, "Events, the newest first", answer=list[Told], query=EventQuery),
     row("GET", "/audit", _A, _audit, "Who did what", answer=list[Audited], query=AuditQuery),
-    row("GET", "/catalogue", _V, _catalogue, "Metrics, events and commands as data", answer=dict[str, Any]),
+    row("GET", "/catalogue", _V, _catalogue, "Metrics, events, commands and settings as data", answer=dict[str, Any]),
     row("GET", "/live", _V, _live, "Server-sent events: which boxes changed"),
     *ALERT_ROUTES,
+    *JOB_ROUTES,
     *PEOPLE,
     row("GET", "/openapi.json", None, _openapi, "This document", answer=dict[str, Any]),
     row("GET", "/metrics", _V, _metrics, "For Prometheus, with a viewer's token"),
