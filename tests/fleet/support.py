@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+import time
 from pathlib import Path
 
 import msgspec
@@ -19,9 +20,7 @@ from fleet.errors import FleetError
 from runtime.telemetry.box import Uplink
 from runtime.telemetry.times import SystemTimes
 from tests.runtime.telemetry.support import free_port
-from tests.support.harness import Bench
-
-LIMIT_S = 60.0
+from tests.support.harness import LIMIT_S, Bench
 
 
 class SetTimes(SystemTimes):
@@ -72,13 +71,13 @@ class Fleet:
 
     def until(self, condition):
         """Wait until `condition()` is true, and return it."""
-        for _ in range(int(LIMIT_S / 0.2)):  # not every change rings: counters do not
-            found = condition()  # not under the lock: what it asks may need the controller's loop, which rings
-            if found:
-                return found
+        deadline = time.monotonic() + LIMIT_S
+        while not (found := condition()):  # not under the lock: what it asks may need the controller's loop, which rings
+            if time.monotonic() > deadline:
+                raise AssertionError((found, self.controller.counts))
             with self.changed:
-                self.changed.wait(0.2)
-        raise AssertionError((found, self.controller.counts))
+                self.changed.wait(0.2)  # not every change rings: counters do not
+        return found
 
     def do(self, coroutine):
         """Run something in the controller's loop."""
@@ -148,11 +147,11 @@ class Box:
 
         self.thread = threading.Thread(target=life)
         self.thread.start()
-        assert made.wait(10)
+        assert made.wait(LIMIT_S)
 
     def stop(self):
         self.ctx.stop()
-        self.thread.join(10)
+        self.thread.join(LIMIT_S)
         assert not self.thread.is_alive()
 
     def close(self):

@@ -33,14 +33,13 @@ from runtime import messages as m
 from runtime import topology
 from runtime.bus import FrameDescriptor, Subscriber
 from runtime.context import link_path
+from tests.support.harness import LIMIT_S
 from visavis._processes import name_of, tree
 from visavis.rehearse.kiosk import free_port
 
 __all__ = ["LIMIT_S", "ROOT", "Kiosk", "Page", "Seen", "kiosk_env"]
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT_S = 60.0
-"""How long anything may take here: generous, because test machines are busy."""
 
 
 class Seen:

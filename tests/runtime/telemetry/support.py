@@ -8,6 +8,7 @@ import select
 import socket
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,7 @@ from paho.mqtt.properties import Properties
 
 import runtime.telemetry as t
 from runtime.telemetry.times import SystemTimes
+from tests.support.harness import LIMIT_S
 
 __all__ = ["RAM", "Broker", "Cable", "Controller", "HandTimes", "Party"]
 
@@ -131,7 +133,8 @@ class Broker:
     def start(self) -> None:
         """Start, and wait until it listens."""
         self.process = subprocess.Popen(["mosquitto", "-c", str(self.folder / "mosquitto.conf")], stderr=subprocess.DEVNULL)
-        for _ in range(200):
+        deadline = time.monotonic() + LIMIT_S
+        while time.monotonic() < deadline:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
             except OSError:
@@ -224,7 +227,7 @@ class Controller:
         self._client.on_message = self._take
         self._client.connect("localhost", broker.port)
         self._client.loop_start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(LIMIT_S)
 
     def _take(self, _client, _userdata, message) -> None:
         with self.changed:
@@ -265,7 +268,7 @@ class Controller:
             properties.ResponseTopic = response
         self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
 
-    def wait(self, condition, limit_s=20.0) -> None:
+    def wait(self, condition, limit_s=LIMIT_S) -> None:
         """Until `condition(self)` holds; it is looked at whenever a message came."""
         with self.changed:
             assert self.changed.wait_for(lambda: condition(self), limit_s), (len(self.messages), self.status, self.answers)
