@@ -92,7 +92,7 @@ def _activity(rules: FloorRules, state: FloorState, event: Activity, now_ns: int
     if event.kind is ActivityKind.HINT:
         return replace(state, utterance=replace(said, hold_ns=now_ns + round(rules.hold_ms * MS))), ()
     level_db = max(said.level_db, event.level_db)
-    heard_ms = max(said.speech_ms, event.speech_ms)
+    heard_ms = max(said.speech_ms, event.speech_ms - said.before_ms)
     said = replace(said, speech_ms=heard_ms, level_db=level_db, fallen_db=level_db - event.level_db, seen_ns=now_ns)
     if event.kind is ActivityKind.LEVEL:
         return _overlap(rules, replace(state, utterance=said, active_ns=now_ns), now_ns)
@@ -103,7 +103,9 @@ def _activity(rules: FloorRules, state: FloorState, event: Activity, now_ns: int
 
 
 def _onset(rules: FloorRules, state: FloorState, event: Activity, now_ns: int) -> Step:
-    said = Utterance(onset=event.onset, speech_ms=event.speech_ms, level_db=event.level_db, seen_ns=now_ns)
+    # What the listener still holds of before (the question, an "mm-hm") says nothing about the voice that is heard now.
+    before_ms = event.speech_ms if event.kind is ActivityKind.RESUMED else 0.0
+    said = Utterance(onset=event.onset, speech_ms=event.speech_ms - before_ms, before_ms=before_ms, level_db=event.level_db, seen_ns=now_ns)
     # A voice alone does not begin a visit: in a shop there is always one. Words do (`_ask`).
     session = Session.ENGAGED if _in_visit(state) else state.session
     woken = replace(state, session=session, active_ns=now_ns, countdown_ns=0, utterance=said)

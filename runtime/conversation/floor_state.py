@@ -51,6 +51,7 @@ class Utterance:
     final: bool = False
     confidence: float = 0.0
     speech_ms: float = 0.0
+    before_ms: float = 0.0  # voiced time of the listener's utterance before the floor heard of it
     level_db: float = QUIET_DB  # of its loudest 100 ms
     fallen_db: float = 0.0  # how much the newest 100 ms are under that
     complete: float = -1.0

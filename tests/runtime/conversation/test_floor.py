@@ -199,7 +199,21 @@ def test_words_after_a_backchannel_interrupt():
     story.on(story.voice(ActivityKind.SILENCE, 5000, speech_ms=300.0, pause_ms=100), 400)
     story.on(Transcript(0, story.now, 5000, 5000, "mm hm", final=True), 50)
     story.on(story.voice(ActivityKind.RESUMED, 5000, speech_ms=420.0, pause_ms=300), 100)
-    story.on(Transcript(0, story.now, 5000, 5000, "mm hm what about sunday"), 300)
+    story.on(story.voice(ActivityKind.LEVEL, 5000, speech_ms=740.0), 300)
+    story.on(Transcript(0, story.now, 5000, 5000, "mm hm what about sunday"), 10)
+    assert story.actions[-1].action is SoundAction.STOP
+
+
+def test_what_was_said_before_does_not_count_for_a_noise_over_the_avatar():
+    """A pan falls, and for the listener it is still the long "mm-hm" of a second ago: the noise is judged by its own length."""
+    story = speaking()
+    story.on(story.voice(ActivityKind.ONSET, 5000))
+    story.on(story.voice(ActivityKind.SILENCE, 5000, speech_ms=480.0, pause_ms=100), 400)
+    story.on(Transcript(0, story.now, 5000, 5000, "mm hm", final=True), 50)
+    story.on(story.voice(ActivityKind.RESUMED, 5000, speech_ms=1600.0, pause_ms=900), 100)
+    story.on(story.voice(ActivityKind.LEVEL, 5000, speech_ms=1632.0), 32)
+    assert story.state.posture is Posture.SPEAKING
+    story.on(story.voice(ActivityKind.LEVEL, 5000, speech_ms=2200.0), 600)  # one that lasts still is somebody
     assert story.actions[-1].action is SoundAction.STOP
 
 
