@@ -26,6 +26,7 @@ from kiosk._server import Server
 from kiosk._setup import setup
 from kiosk._video import FrameRecorder, VideoSender
 from runtime import messages as m
+from runtime.bus import LinkError
 from runtime.context import Context
 
 __all__ = ["PORT_FILE", "Stage", "main"]
@@ -40,8 +41,6 @@ SILENT_PAGE_NS = 3 * _NS
 """A page that says nothing for so long hangs: it is told to reload, and after as long again it is given up."""
 _INPUT_CHARS = 400
 _MOST_UNHEARD = 16
-_JOIN_S = 0.15
-"""A node that is ready again may still be making its connections."""
 _INPUTS = {kind.value for kind in m.InputKind} - {"page", "mic"}
 _MICROPHONE = ("on", "off", "denied", "unplugged")
 
@@ -63,7 +62,7 @@ class Stage:
         self._playout = Playout(ctx.audio_reader("speech"), self, self)
         self._page: PageLink | None = None
         self._screen = Screen(ctx.pack, self._tell)
-        self._unheard: deque[m.VisitorInput] | None = None  # what the conductor missed, while it is away
+        self._inputs: deque[m.VisitorInput] = deque(maxlen=_MOST_UNHEARD)  # what the conductor could not take, while it is away
         self._boot_id = Guard(ctx.boot.token, 0).boot
         self._pinged_ns = 0
         self._counts = {"pages": 0, "reloads": 0, "lost": 0}
@@ -134,6 +133,7 @@ class Stage:
             now = self.now_ns()
             self._ctx.pump(self._from_bus)
             self._mic.idle(now)
+            self._hand_on()
             if self._page:
                 self._watch_page(self._page, now)
             self._ctx.beat()
@@ -194,17 +194,6 @@ class Stage:
 
     def _on_node(self, event: m.NodeEvent) -> None:
         self._screen.on_node(event)
-        if event.node != "conductor":
-            return
-        if event.state is m.NodeState.READY:
-            asyncio.get_running_loop().call_later(_JOIN_S, self._conductor_is_back)
-        elif event.restarts and self._unheard is None:
-            self._unheard = deque(maxlen=_MOST_UNHEARD)
-
-    def _conductor_is_back(self) -> None:
-        unheard, self._unheard = self._unheard or deque(), None
-        for message in unheard:
-            self._ctx.publish("visitor", message)
 
     def _tell(self, kind: str, /, **what: Any) -> None:
         if self._page:
@@ -357,11 +346,15 @@ class Stage:
         self._publish_input(m.InputKind.MIC, state)
 
     def _publish_input(self, kind: m.InputKind, text: str) -> None:
-        message = m.VisitorInput(self._screen.floor.turn, self.now_ns(), kind, text)
-        if self._unheard is None:
-            self._ctx.publish("visitor", message)
-        else:
-            self._unheard.append(message)
+        self._inputs.append(m.VisitorInput(self._screen.floor.turn, self.now_ns(), kind, text))
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Give the conductor what waits for it, in order; while it is away, later."""
+        with suppress(LinkError):
+            while self._inputs:
+                self._ctx.send("visitor", self._inputs[0])
+                self._inputs.popleft()
 
     def _on_probe(self, page: PageLink, message: p.Probe, now: int) -> None:
         if self._recorder and page.clock.known:

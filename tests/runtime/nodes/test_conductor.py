@@ -60,7 +60,7 @@ class House:
         self.until(lambda: any(isinstance(m, Floor) for m in self.seen["stage"]))
 
         def touched():
-            self.near["stage"].publish("visitor", VisitorInput(0, 0, InputKind.STAY))
+            self.near["stage"].send("visitor", VisitorInput(0, 0, InputKind.STAY))
             return self.conductor.state.active_ns and self.conductor.state.posture is Posture.ATTENTIVE
 
         self.until(touched)
@@ -76,7 +76,7 @@ def house():
 
 def test_typed_words_reach_the_dialogue_under_a_granted_turn(house):
     """A question from the keyboard: the floor tells the turn before the command arrives."""
-    house.near["stage"].publish("visitor", VisitorInput(0, 0, InputKind.TYPED, "is there wifi"))
+    house.near["stage"].send("visitor", VisitorInput(0, 0, InputKind.TYPED, "is there wifi"))
     ask = house.until(lambda: next((m for m in house.seen["dialogue"] if getattr(m, "text", "") == "is there wifi"), None))
     floor = house.until(lambda: next((m for m in house.seen["dialogue"] if isinstance(m, Floor) and m.granted == ask.turn), None))
     assert floor.posture is Posture.THINKING
@@ -96,7 +96,7 @@ def test_spoken_words_are_asked_before_and_granted_after_the_wait(house):
 
 def test_the_state_survives_the_conductor(house):
     """The next life of the conductor goes on in the same turn and visit."""
-    house.near["stage"].publish("visitor", VisitorInput(0, 0, InputKind.TYPED, "hello"))
+    house.near["stage"].send("visitor", VisitorInput(0, 0, InputKind.TYPED, "hello"))
     house.until(lambda: house.conductor.state.granted)
     again = Conductor(house.bench.context("conductor"), RULES)
     assert again.state == house.conductor.state
@@ -104,9 +104,9 @@ def test_the_state_survives_the_conductor(house):
 
 def test_start_over_erases_the_checkpoint_and_raises_the_visit(house):
     """Nothing of the visit is in the checkpoint after the wipe."""
-    house.near["stage"].publish("visitor", VisitorInput(0, 0, InputKind.TYPED, "a secret word"))
+    house.near["stage"].send("visitor", VisitorInput(0, 0, InputKind.TYPED, "a secret word"))
     house.until(lambda: house.conductor.state.granted)
-    house.near["stage"].publish("visitor", VisitorInput(0, 0, InputKind.START_OVER))
+    house.near["stage"].send("visitor", VisitorInput(0, 0, InputKind.START_OVER))
     house.until(lambda: house.conductor.state.visit == 2)
     assert b"secret" not in (house.ctx.checkpoint.load() or b"")
     assert any(isinstance(m, Sound) and m.action is SoundAction.STOP for m in house.seen["stage"])
@@ -114,7 +114,7 @@ def test_start_over_erases_the_checkpoint_and_raises_the_visit(house):
 
 def test_a_voice_that_comes_back_repeats_what_was_not_heard(house):
     """Voice dies in the middle of a sentence: once it is ready again it is told to say the rest."""
-    house.near["stage"].publish("visitor", VisitorInput(0, 0, InputKind.TYPED, "is there wifi"))
+    house.near["stage"].send("visitor", VisitorInput(0, 0, InputKind.TYPED, "is there wifi"))
     turn = house.until(lambda: house.conductor.state.granted)
 
     def answered():
@@ -146,7 +146,7 @@ def test_a_dead_dialogue_does_not_take_the_conductor_along(house):
         return house.conductor._away
 
     house.until(down)
-    house.near["stage"].publish("visitor", VisitorInput(0, 0, InputKind.TYPED, "is there wifi"))
+    house.near["stage"].send("visitor", VisitorInput(0, 0, InputKind.TYPED, "is there wifi"))
     house.until(lambda: house.conductor.state.posture is Posture.THINKING)
     house.near["dialogue"], house.seen["dialogue"] = house.bench.context("dialogue"), []
     supervisor.publish("nodes", NodeEvent(0, 0, "dialogue", NodeState.READY, 1))
@@ -164,7 +164,7 @@ class Later(SystemClock):
 
 def speaking_before_a_crash(house, posture) -> tuple[Conductor, Later]:
     """The next life of a conductor that died while the turn had this posture."""
-    house.near["stage"].publish("visitor", VisitorInput(0, 0, InputKind.TYPED, "hello"))
+    house.near["stage"].send("visitor", VisitorInput(0, 0, InputKind.TYPED, "hello"))
     turn = house.until(lambda: house.conductor.state.granted)
     if posture is Posture.SPEAKING:
         house.near["stage"].publish("heard", Heard(turn, 0, HeardKind.STARTED, 0))
