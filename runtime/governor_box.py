@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
 from firmware.readings import CapKind, Snapshot, State
+from runtime.config import Language
 from runtime.governor import Readings
 from runtime.governor import State as Governed
 from runtime.governor_ladder import Ladder, Lane, Setting, build
 from runtime.governor_profiles import BOXES, box_of, profile_for
 from runtime.messages import RungSize
 
-__all__ = ["Reach", "carried", "cooler_modes", "has_no_thermometer", "in_words", "kind_of", "ladder_of", "memory_mb", "readings_of"]
+__all__ = [
+    "Reach",
+    "carried",
+    "cooler_modes",
+    "has_no_thermometer",
+    "in_words",
+    "kind_of",
+    "ladder_of",
+    "memory_mb",
+    "model_is_here",
+    "model_share",
+    "readings_of",
+]
 
 _SLOW_FAN = 0.4
 """Share of full speed that a box drives its fan with while it tells none; it only sizes the step up."""
@@ -28,6 +43,7 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True):
     fps: float
     fan: bool = False
     modes: tuple[str, ...] = ()  # power modes, the usual one first, then cooler ones
+    model: bool = False  # the language model runs on this box
 
 
 def kind_of(root: Path, snapshot: Snapshot) -> str:
@@ -87,13 +103,37 @@ def _watts(mode: str) -> float | None:
 
 
 def ladder_of(reach: Reach, snapshot: Snapshot) -> Ladder:
-    """The ladder of a box with this reach. Its model and camera are no levers, nothing here sets their rates, but they draw their watts."""
+    """The ladder of a box with this reach. What is no lever here is reckoned to draw its watts all the same: a camera, which nothing sets
+    the rate of, and a model, if ours is elsewhere, for other programs may have one.
+    """
     duties = [fan.duty for fan in snapshot.fans if fan.duty is not None]
     fan = min(max(min(duties, default=_SLOW_FAN), 0.1), 0.95) if reach.fan else 0.0
     rungs = [(rung.name, rung.width * rung.height) for rung in reach.rungs]
     box = BOXES[reach.kind]
-    box = msgspec.structs.replace(box, base_w=box.base_w + box.token_j * box.tokens_s + box.camera_w)
-    return build(profile_for(box, rungs, fps=reach.fps, fan=fan, modes=reach.modes))
+    others_w = box.camera_w + (0.0 if reach.model or reach.kind == "pc" else box.token_j * box.tokens_s)
+    box = msgspec.structs.replace(box, base_w=box.base_w + others_w)
+    tokens_s = box.tokens_s if reach.model else 0.0
+    return build(profile_for(box, rungs, fps=reach.fps, tokens_s=tokens_s, fan=fan, modes=reach.modes))
+
+
+def model_share(ladder: Ladder, setting: Setting) -> float:
+    """What the language model may make of its tokens; 1.0 on a box where it is no lever."""
+    full = next((float(lever.levels[0]) for lever in ladder.profile.levers if lever.name == "llm"), 0.0)
+    return setting.llm / full if full and setting.llm is not None else 1.0
+
+
+def model_is_here(language: Language) -> bool:
+    """Whether a language model is configured, and its server runs on this machine: one elsewhere heats another."""
+    try:
+        host = urlsplit(language.base_url).hostname or ""
+    except ValueError:
+        return False
+    if language.engine == "grounded":
+        return False
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def carried(old: Ladder, state: Governed, new: Ladder) -> Governed:
@@ -126,7 +166,8 @@ def _steps(old: Ladder, levels: tuple[int, ...], new: Ladder, lane: Lane) -> int
 
 
 def in_words(setting: Setting) -> str:
-    """A setting for health.json, e.g. "384, 30 fps, fan 40%"."""
+    """A setting for health.json, e.g. "384, 30 fps, model 10.2 tokens/s, fan 40%"."""
     parts = [setting.rung, None if setting.fps is None else f"{setting.fps:g} fps"]
+    parts += [None if setting.llm is None else f"model {setting.llm:g} tokens/s"]
     parts += [None if setting.fan is None else f"fan {setting.fan:.0%}", setting.mode]
     return ", ".join(part for part in parts if part)

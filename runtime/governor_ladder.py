@@ -20,7 +20,6 @@ LOOP = "loop"
 _NAMES = ("rung", "fps", "llm", "camera", "fan", "mode")
 _VISIBLE = frozenset({"rung", "fps"})
 _EASES_FRAMES = frozenset({"rung", "fps", "llm", "camera"})
-_EASES_MEMORY = frozenset({"llm"})
 
 
 class ProfileError(ValueError):
@@ -32,13 +31,14 @@ class Lever(msgspec.Struct, frozen=True, kw_only=True):
     `miss`: how much a visitor misses at each level, on a scale of one's own, rising.
 
     Names and levels: `rung` (names, the last is "loop"), `fps`, `llm` (tokens per second, 0: answers without the model), `camera` (Hz),
-    `fan` (share 0..1 of full speed, rising), `mode` (names of the board's power modes).
+    `fan` (share 0..1 of full speed, rising), `mode` (names of the board's power modes). `frees`: a lower level gives memory back.
     """
 
     name: str
     levels: tuple[str | float, ...]
     watts: tuple[float, ...]
     miss: tuple[float, ...]
+    frees: bool = False
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,7 +133,7 @@ def build(profile: Profile) -> Ladder:
         profile,
         heat,
         _lane(profile.levers, [step for step in steps if step.name in _EASES_FRAMES and not _is_loop(profile.levers, step)]),
-        _lane(profile.levers, [step for step in steps if step.name in _EASES_MEMORY]),
+        _lane(profile.levers, [step for step in steps if profile.levers[step.lever].frees]),
         safe,
         next((i for i, step in enumerate(steps) if step.visible), len(steps)),
         tuple(step.watts * profile.c_per_w for step in steps),

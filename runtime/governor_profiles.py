@@ -11,16 +11,18 @@ import msgspec
 
 from runtime.governor_ladder import LOOP, Lever, Profile
 
-__all__ = ["BOXES", "Box", "box_of", "profile_for"]
+__all__ = ["BOXES", "MODEL_SHARES", "Box", "box_of", "profile_for"]
 
 _LOWEST_FPS = 26.0
 """25 must be seen; a setting of 25 with a late frame now and then is less."""
+MODEL_SHARES = (1.0, 0.6, 0.3, 0.0)
+"""Of the tokens that the model would make; 0: answers without it."""
 
 
 class Box(msgspec.Struct, frozen=True, kw_only=True):
     """A kind of box; watts at the best level of each lever, `token_j` joules per token of its usual model.
 
-    `tokens_s`: what that model does while it answers; a PC has none unless somebody sets one up.
+    `tokens_s`: what that model does while it answers.
     """
 
     base_w: float
@@ -44,7 +46,7 @@ BOXES = {
     "rtx": Box(
         base_w=17.0, sustained_w=75.0, c_per_w=0.5, picture_w=14.0, token_j=1.8, tokens_s=45.0, camera_w=3.0, fan_w=20.0, mode_w=12.0
     ),
-    "pc": Box(base_w=15.0, sustained_w=25.0, c_per_w=1.5, picture_w=6.0, token_j=2.0, tokens_s=0.0, camera_w=2.0, fan_w=8.0, mode_w=4.0),
+    "pc": Box(base_w=15.0, sustained_w=25.0, c_per_w=1.5, picture_w=6.0, token_j=2.0, tokens_s=20.0, camera_w=2.0, fan_w=8.0, mode_w=4.0),
 }
 _NAMES = (
     ("orin nano", "orin-nano"),
@@ -84,7 +86,7 @@ def profile_for(
     if fps > _LOWEST_FPS:
         levers.append(Lever(name="fps", levels=(fps, _LOWEST_FPS), watts=(box.picture_w * (1 - _LOWEST_FPS / fps), 0.0), miss=(0.0, 8.0)))
     if tokens_s:
-        rates = (tokens_s, 0.6 * tokens_s, 0.3 * tokens_s, 0.0)
+        rates = tuple(share * tokens_s for share in MODEL_SHARES)
         levers.append(Lever(name="llm", levels=rates, watts=tuple(box.token_j * rate for rate in rates), miss=(0.0, 1.0, 4.0, 40.0)))
     if camera_hz:
         seen = (box.camera_w, box.camera_w / 3)

@@ -300,13 +300,15 @@ class Drawn(Message, frozen=True):
 
 
 class Effort(Message, frozen=True):
-    """`effort`: the most that the renderer may do, as the governor decides; with every change and once a second.
+    """`effort`: the most that the renderer and the language model may do, as the governor decides; with every change and once a second.
 
-    `rung` by name ("loop": the prepared idle loop, "": any), `fps` at most (0: as configured).
+    `rung` by name ("loop": the prepared idle loop, "": any), `fps` at most (0: as configured), `model`: share of its answers' length that
+    the language model may make (0: answers without it).
     """
 
     rung: str = ""
     fps: float = 0.0
+    model: float = 1.0
 
 
 # --- the visitor at the page ----------------------------------------------------------------------------------------------

@@ -2,6 +2,9 @@
 
 One asyncio loop: what needs no model is answered in the callback of the Ask; a model's answer streams in a task that a newer turn
 cancels. State of a speculative turn is kept apart until the floor grants the turn.
+
+Where the governor wants less of the model (`Effort.model`), it is asked for shorter answers, cut off after fewer sentences (closing the
+stream is what ends a server's work), and not on a guess; at 0 not at all. Reading slowly would spare nothing: docs/heat.md.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from runtime.conversation.mind import Mind
 from runtime.conversation.objectives import reached
 from runtime.conversation.state import State, heard
 from runtime.conversation.tools import Answer
-from runtime.messages import SURE, Ask, Floor, Heard, HeardKind, Message, Reply
+from runtime.messages import SURE, Ask, Effort, Floor, Heard, HeardKind, Message, Reply
 from runtime.packs import Pack
 
 __all__ = ["Dialogue", "House", "main"]
@@ -70,6 +73,7 @@ class _Pending(msgspec.Struct):
     seq: int = 0
     finished: bool = False
     granted: bool = False
+    request: ChatRequest | None = None  # to be asked when the turn is granted
 
 
 class Dialogue:
@@ -83,6 +87,7 @@ class Dialogue:
         self._pending: _Pending | None = None
         self._task: asyncio.Task[None] | None = None
         self._model_rests_until = 0
+        self._share = 1.0  # of the model that the governor allows
         self._turn = 0
         self._granted = 0
         self.state = self._restored()
@@ -97,14 +102,20 @@ class Dialogue:
             self.forget(ask.visit)
         self._drop()
         self._turn = ask.turn
-        model = self._has_model and self._house.clock.monotonic_ns() >= self._model_rests_until
+        model = self._has_model and self._share > 0 and self._house.clock.monotonic_ns() >= self._model_rests_until
         text = "" if ask.source == "speech" and ask.confidence < SURE else ask.text
         outcome = self.mind.consider(self.state, text, ask.turn, model=model)
         self._pending = _Pending(ask, outcome.state, [], granted=not ask.speculative or self._granted == ask.turn)
         if outcome.answer is not None:
             self._speak(self._pending, outcome.answer)
         elif outcome.request is not None:
-            self._task = asyncio.get_running_loop().create_task(self._think(self._pending, outcome.request))
+            self._pending.request = msgspec.structs.replace(outcome.request, share=self._share)
+            if self._pending.granted or self._share >= 1:
+                self._begin(self._pending)
+
+    def on_effort(self, effort: Effort) -> None:
+        """How much of the model is allowed, from the next question on."""
+        self._share = min(1.0, max(0.0, effort.model))
 
     def on_floor(self, floor: Floor) -> None:
         """Keep what was granted, drop what is over, forget a visit that ended."""
@@ -173,6 +184,12 @@ class Dialogue:
         if pending.granted:
             self._grant(pending)
 
+    def _begin(self, pending: _Pending) -> None:
+        """Ask the model what is to be asked."""
+        request, pending.request = pending.request, None
+        if request is not None:
+            self._task = asyncio.get_running_loop().create_task(self._think(pending, request))
+
     async def _think(self, pending: _Pending, request: ChatRequest) -> None:
         """A model's answer as it comes; without the model when it fails before the first word."""
         try:
@@ -206,10 +223,10 @@ class Dialogue:
                     pending.state = outcome.state
                     self._speak(pending, outcome.answer)
                     return None
-                if isinstance(event, TextDelta) and not self._clauses(pending, cutter.feed(event.text), answer):
+                if isinstance(event, TextDelta) and not self._clauses(pending, cutter.feed(event.text), answer, request.share):
                     break
             else:
-                self._clauses(pending, cutter.finish(), answer)
+                self._clauses(pending, cutter.finish(), answer, request.share)
         if not pending.said:
             outcome = self.mind.grounded(pending.state, request)
             assert outcome.answer is not None
@@ -219,15 +236,16 @@ class Dialogue:
         self._reply(pending, "", answer, last=True)
         return Answer(" ".join(pending.said))
 
-    def _clauses(self, pending: _Pending, parts: Iterator[str], answer: Answer) -> bool:
-        """Publish clauses that the guardrails pass; False when enough was said."""
+    def _clauses(self, pending: _Pending, parts: Iterator[str], answer: Answer, share: float) -> bool:
+        """Publish clauses that the guardrails pass; False when enough was said: that `share` of the sentences that an answer may have."""
+        most = max(1, round(self.mind.gate.max_sentences * share))
         for part in parts:
             verdict = self.mind.gate.outgoing(" ".join([*pending.said, part]))
             if verdict is not None:
                 self._reply(pending, verdict.say[0], answer, last=False)
                 return False
             self._reply(pending, part, answer, last=False)
-            if sum(text.rstrip("\"')")[-1:] in ".?!" for text in pending.said) >= self.mind.gate.max_sentences:
+            if sum(text.rstrip("\"')")[-1:] in ".?!" for text in pending.said) >= most:
                 return False
         return True
 
@@ -236,6 +254,7 @@ class Dialogue:
     def _grant(self, pending: _Pending) -> None:
         """The turn counts: its state becomes the dialogue's as soon as it is whole."""
         pending.granted = True
+        self._begin(pending)
         if pending.finished:
             self.state = pending.state
             self._pending = None
@@ -304,6 +323,8 @@ async def _run(ctx: Context) -> None:
             dialogue.on_floor(message)
         elif link == "heard":
             dialogue.on_heard(message)
+        elif link == "effort":
+            dialogue.on_effort(message)
         loop.call_soon(ctx.pump, handle)  # the descriptors are edge-triggered
 
     loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""The governor in the kiosk: looks at the box once a second, and sets how much the renderer, the fan and the power mode may do."""
+"""The governor in the kiosk: looks at the box once a second, and sets what renderer, language model, fan and power mode may do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,18 @@ from firmware.readings import Snapshot
 from firmware.sensors import Sensors
 from runtime.context import Context
 from runtime.governor import Readings, Rules, State, begin, decide
-from runtime.governor_box import Reach, carried, has_no_thermometer, in_words, kind_of, ladder_of, memory_mb, readings_of
+from runtime.governor_box import (
+    Reach,
+    carried,
+    has_no_thermometer,
+    in_words,
+    kind_of,
+    ladder_of,
+    memory_mb,
+    model_is_here,
+    model_share,
+    readings_of,
+)
 from runtime.governor_ladder import Ladder, Profile, Setting, build
 from runtime.hands import Hands
 from runtime.messages import Drawn, Effort, Floor, Posture
@@ -112,7 +123,10 @@ class Governor:
         if self._drawn is None or (self._hands is not None and self._hands.busy):
             return
         fan, modes = (self._hands.fan, self._hands.modes) if self._hands else (False, ())
-        reach = Reach(kind=self._kind, rungs=self._drawn.rungs, fps=self._ctx.config.video.fps, fan=fan, modes=modes)
+        config = self._ctx.config
+        reach = Reach(
+            kind=self._kind, rungs=self._drawn.rungs, fps=config.video.fps, fan=fan, modes=modes, model=model_is_here(config.language)
+        )
         if reach == self._reach:
             return
         ladder = ladder_of(reach, snapshot)
@@ -132,8 +146,9 @@ class Governor:
         return readings_of(snapshot, memory=memory_mb(self._root), frames=frames, late=late, speaking=speaking)
 
     def _act(self, setting: Setting, now: int) -> None:
-        self._ctx.publish("effort", Effort(0, now, setting.rung or "", setting.fps or 0.0))
-        if self._hands is None or self._hands.busy or self._ladder is None:
+        assert self._ladder is not None
+        self._ctx.publish("effort", Effort(0, now, setting.rung or "", setting.fps or 0.0, model_share(self._ladder, setting)))
+        if self._hands is None or self._hands.busy:
             return
         for trouble in self._hands.troubles():
             self._ctx.log.warning("%s", trouble)

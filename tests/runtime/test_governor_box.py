@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
 
 from firmware.readings import CapKind, Event, Fan, Rail, Snapshot, State, Temperature, Throttle
 from firmware.sensors import Sensors
+from runtime.config import Language
 from runtime.governor import Rules, begin, decide
-from runtime.governor_box import Reach, carried, cooler_modes, has_no_thermometer, in_words, kind_of, ladder_of, memory_mb, readings_of
+from runtime.governor_box import (
+    Reach,
+    carried,
+    cooler_modes,
+    has_no_thermometer,
+    in_words,
+    kind_of,
+    ladder_of,
+    memory_mb,
+    model_is_here,
+    model_share,
+    readings_of,
+)
 from runtime.governor_ladder import LOOP, Setting
 from runtime.messages import RungSize
 from tests.firmware import trees
@@ -101,12 +115,43 @@ def test_only_modes_of_fewer_watts_are_steps_down(now: str, names: tuple[str, ..
 
 
 def test_levers_are_those_of_the_reach() -> None:
-    """No model and no camera: nothing sets their rates."""
+    """A model only where it runs on this box, and no camera: nothing sets its rate."""
     plain = ladder_of(PLAIN, NOTHING)
     assert [lever.name for lever in plain.profile.levers] == ["rung", "fps"]
     full = ladder_of(msgspec.structs.replace(PLAIN, fan=True, modes=("25W", "15W")), Snapshot(fans=(Fan(name="a", duty=0.25),)))
     assert [lever.name for lever in full.profile.levers] == ["rung", "fps", "fan", "mode"]
     assert full.setting(full.heat.at[0]) == Setting("512", 30.0, None, None, 0.25, "25W")
+    talks = ladder_of(msgspec.structs.replace(PLAIN, model=True), NOTHING)
+    assert [lever.name for lever in talks.profile.levers] == ["rung", "fps", "llm"]
+    assert talks.memory.steps == ()  # a shorter answer frees no memory
+
+
+def test_the_models_share_goes_down_before_the_picture() -> None:
+    """On every box with a model of its own: all of it, then less, then the picture; without one there is nothing to share."""
+    for kind in ("orin-nano", "agx-orin", "rtx", "pc"):
+        ladder = ladder_of(msgspec.structs.replace(PLAIN, kind=kind, model=True), NOTHING)
+        shares = [round(model_share(ladder, ladder.setting(levels)), 3) for levels in ladder.heat.at]
+        assert (shares[0], shares[1], shares[-1]) == (1.0, 0.6, 0.0)
+        assert ladder.setting(ladder.heat.at[1]).rung == "512"
+    assert model_share(ladder_of(PLAIN, NOTHING), Setting("384")) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("engine", "url", "here"),
+    [
+        ("auto", "http://127.0.0.1:8080/v1", True),
+        ("openai", "http://localhost:11434/v1", True),
+        ("auto", "http://[::1]:8080/v1", True),
+        ("auto", "https://api.example.com/v1", False),
+        ("auto", "http://127.example.com/v1", False),
+        ("grounded", "http://127.0.0.1:8080/v1", False),
+        ("auto", "http://[", False),
+        ("auto", "", False),
+    ],
+)
+def test_only_a_model_on_this_machine_heats_it(engine: Literal["auto", "grounded", "openai"], url: str, here: bool) -> None:
+    """By the address of its server."""
+    assert model_is_here(Language(engine=engine, base_url=url)) is here
 
 
 @pytest.mark.parametrize("kind", ["orin-nano", "agx-orin", "rtx"])
@@ -124,7 +169,7 @@ def test_a_blind_box_goes_to_its_safe_setting(kind: str) -> None:
 
 @pytest.mark.parametrize("steps", range(5))
 @pytest.mark.parametrize(
-    "more", [{"fan": True}, {"modes": ("MAXN", "15W", "10W")}, {"fps": 25.0}, {"rungs": RUNGS[1:]}, {"rungs": RUNGS[:1]}]
+    "more", [{"model": True}, {"fan": True}, {"modes": ("MAXN", "15W", "10W")}, {"fps": 25.0}, {"rungs": RUNGS[1:]}, {"rungs": RUNGS[:1]}]
 )
 def test_nothing_gets_better_on_another_ladder(steps: int, more: dict[str, object]) -> None:
     """Whatever lever comes or goes, in both directions: of what both ladders have, no lever is better than it was."""
@@ -149,3 +194,4 @@ def test_a_setting_in_words() -> None:
     """What is not a lever is not named."""
     assert in_words(Setting("384", 30.0, fan=0.4, mode="15W")) == "384, 30 fps, fan 40%, 15W"
     assert in_words(Setting(LOOP, 26.0)) == "loop, 26 fps"
+    assert in_words(Setting("512", 30.0, 5.1)) == "512, 30 fps, model 5.1 tokens/s"

@@ -22,6 +22,8 @@ class Server:
         self.headers: list[dict[str, str]] = []
         self.gone = asyncio.Event()  # a client went away in the middle of an answer
         self.release = asyncio.Event()  # lets a hanging answer end with the test
+        self.made: list[str] = []  # pieces that `thinks` has come to
+        self.more = asyncio.Semaphore(0)  # lets it come to the next one
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.bodies.append(await request.json())
@@ -100,6 +102,20 @@ def hangs(*parts: str) -> Handler:
         for part in parts:
             await response.write(chunk({"content": part}))
         await server.release.wait()
+
+    return handler
+
+
+def thinks(*parts: str) -> Handler:
+    """Comes to each piece only when the test releases `server.more`, as a model comes to its tokens; ends its work when the client goes."""
+
+    async def handler(server: Server, request: web.Request, response: web.StreamResponse) -> None:
+        await response.prepare(request)
+        for part in parts:
+            await server.more.acquire()
+            server.made.append(part)
+            await response.write(chunk({"content": part}))
+        await response.write(chunk({}, "stop") + b"data: [DONE]\n\n")
 
     return handler
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
+import msgspec
 import pytest
 
 from engines.errors import EngineError
@@ -94,6 +95,15 @@ def test_the_longest_answer_is_what_was_set() -> None:
     chosen = select("openai", "http://x/v1", max_tokens=77).engine
     assert isinstance(chosen, OpenAIEngine)
     assert chosen._body(REQUEST)["max_tokens"] == 77
+
+
+def test_a_share_of_the_longest_answer_leaves_room_for_a_tool_call() -> None:
+    """Shorter where less is allowed, never longer than what was set, nor so short that a call would be cut off; briefness is asked for."""
+    for share, most, tokens in ((1.0, 160, 160), (0.6, 160, 96), (0.3, 160, 80), (0.3, 400, 120), (0.3, 48, 48)):
+        _, server = talk(says("x"), request=msgspec.structs.replace(REQUEST, share=share), max_tokens=most)
+        assert server.bodies[0]["max_tokens"] == tokens
+        assert server.bodies[0]["messages"][-1]["content"].startswith("hello")
+        assert server.bodies[0]["messages"][-1]["content"].endswith("(Answer in one short sentence.)") is (share < 1)
 
 
 def test_a_tool_call_split_over_chunks_becomes_one_call() -> None:

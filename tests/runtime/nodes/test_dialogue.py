@@ -14,12 +14,12 @@ import pytest
 from engines.language import GroundedEngine, LanguageEngine
 from engines.language.openai import OpenAIEngine
 from runtime.config import Config
-from runtime.messages import Ask, Floor, Heard, HeardKind, Message, Posture, Reply, Session
+from runtime.messages import Ask, Effort, Floor, Heard, HeardKind, Message, Posture, Reply, Session
 from runtime.nodes.dialogue import Dialogue, main
 from runtime.packs import Pack, load
 from runtime.sharedstate import Checkpoint, create_checkpoint
 from tests.support.harness import Bench
-from tests.support.language_server import Handler, Server, calls, hangs, says, status
+from tests.support.language_server import Handler, Server, calls, hangs, says, status, thinks
 
 pytestmark = pytest.mark.system
 
@@ -339,6 +339,71 @@ def test_a_model_that_talks_too_long_is_cut(pack: Pack) -> None:
         assert await house.until(1) == "One is here. Two is here. Three is here."
 
     with_model(pack, body, says(*(f"{word} is here. " for word in ("One", "Two", "Three", "Four", "Five", "Six"))))
+
+
+@pytest.mark.parametrize(("share", "sentences"), [(1.0, 3), (0.6, 2), (0.3, 1)])
+def test_less_of_the_model_is_fewer_sentences_and_the_server_stops_there(pack: Pack, share: float, sentences: int) -> None:
+    """A server that thinks piece by piece is left after the last sentence that may be said: what was not read was never made."""
+    parts = [f"Number {count} is here. " for count in range(1, 9)]
+
+    async def body(dialogue: Dialogue, house: House, server: Server) -> None:
+        dialogue.on_effort(Effort(0, 0, model=share))
+        dialogue.on_ask(ask(1, PRESENT))
+        while not server.gone.is_set():
+            house.spoke.clear()
+            server.more.release()
+            events = [asyncio.ensure_future(event.wait()) for event in (house.spoke, server.gone)]
+            await asyncio.wait(events, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+            assert any(event.done() for event in events)
+            for event in events:
+                event.cancel()
+            if any(reply.last for reply in house.replies):
+                await asyncio.wait_for(server.gone.wait(), 10)
+        assert server.made == parts[:sentences]
+        assert await house.until(1) == "".join(parts[:sentences]).strip()
+        body = server.bodies[0]
+        assert body["max_tokens"] == {1.0: 160, 0.6: 96, 0.3: 80}[share]
+        assert ("one short sentence" in body["messages"][-1]["content"]) is (share < 1)
+
+    with_model(pack, body, thinks(*parts))
+
+
+def test_with_nothing_of_the_model_allowed_the_answer_comes_without_it(pack: Pack) -> None:
+    """No request; with some of it allowed again, it is asked again."""
+
+    async def body(dialogue: Dialogue, house: House, server: Server) -> None:
+        dialogue.on_effort(Effort(0, 0, model=0.0))
+        dialogue.on_ask(ask(1, PRESENT))
+        assert "not sure" in await house.until(1)
+        assert server.bodies == []
+        dialogue.on_effort(Effort(0, 0, model=0.3))
+        dialogue.on_ask(ask(2, PRESENT))
+        assert await house.until(2) == "She would."
+        assert len(server.bodies) == 1
+
+    with_model(pack, body, says("She would."))
+
+
+def test_with_less_of_the_model_allowed_it_is_not_asked_on_a_guess(pack: Pack) -> None:
+    """Of a visitor who goes on speaking, only the whole sentence reaches the server; with all of it allowed, each guess does."""
+
+    async def body(dialogue: Dialogue, house: House, server: Server) -> None:
+        turns = itertools.count(1)
+        for share, requests in ((0.6, 1), (1.0, 2)):
+            before = len(server.bodies)
+            dialogue.on_effort(Effort(0, 0, model=share))
+            guess, whole = next(turns), next(turns)
+            dialogue.on_ask(ask(guess, PRESENT, speculative=True))
+            if share == 1.0:
+                await house.until(guess, last=False)
+            dialogue.on_floor(floor(whole, 0))
+            dialogue.on_ask(ask(whole, f"{PRESENT} with me", speculative=True))
+            dialogue.on_floor(floor(whole, whole))
+            assert await house.until(whole) == "She would."
+            asked = [body["messages"][-1]["content"].partition("\n")[0] for body in server.bodies[before:]]
+            assert asked == [PRESENT, f"{PRESENT} with me"][-requests:]
+
+    with_model(pack, body, says("She would."))
 
 
 def test_the_node_answers_over_the_real_bus() -> None:

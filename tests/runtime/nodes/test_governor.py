@@ -51,11 +51,11 @@ class Box:
         for zone in self.root.glob("sys/class/thermal/thermal_zone*"):
             trees.write(zone / "temp", round(celsius * 1000))
 
-    def warm(self, start: int, end: int) -> None:
-        """Slowly, as a heatsink warms: a degree in five seconds."""
+    def warm(self, start: int, end: int, seconds: int = 5) -> None:
+        """As a heatsink warms: a degree in so many seconds."""
         for celsius in range(start, end + 1):
             self.heat(celsius)
-            self.look(5)
+            self.look(seconds)
 
     def look(self, seconds: int = 1, *, late: int = 0) -> list[str]:
         """Let so many seconds pass, `late` of the 30 frames of each left out; the settings that were in force, in words."""
@@ -132,7 +132,8 @@ def test_a_cool_box_is_left_alone(box: Box) -> None:
 def test_heat_takes_one_step_and_calm_gives_it_back(box: Box) -> None:
     """A margin that gets small costs one rung, not two; cool again, it comes back only after minutes."""
     box.look(200)
-    box.warm(54, 94)
+    box.warm(54, 85)
+    box.warm(86, 94, 40)  # 40 °C within three minutes up to here would be an emergency
     box.until("384", 60, 95.5)
     assert box.told()["rung_reason"] == "heat"
     box.heat(94.0)  # the step has helped
@@ -255,6 +256,36 @@ def test_a_machine_without_thermometers_is_told_once_and_left_in_peace(tmp_path:
     assert [record.message for record in caplog.records if "temperature" in record.message] == [
         "this machine tells no temperature: only late frames are answered, heat is left to its hardware"
     ]
+
+
+# --- the language model
+
+
+def test_a_model_on_this_box_makes_shorter_answers_before_the_picture_gets_less_sharp(tmp_path: Path) -> None:
+    """What the governor tells the dialogue with every look, and the renderer with it."""
+    config = tmp_path / "kiosk.toml"
+    config.write_text('[language]\nbase_url = "http://127.0.0.1:8080/v1"\n')
+    with Bench(config=config) as bench:
+        box = Box(bench, trees.orin(tmp_path / "root"))
+        dialogue = bench.context("dialogue")
+
+        def look() -> None:
+            box.look()
+
+        def told() -> tuple[float, str]:
+            effort = bench.repeat_until(look, dialogue, "effort")
+            return effort.model, effort.rung
+
+        box.look(200)
+        assert told() == (1.0, "512")
+        box.warm(54, 85)
+        box.warm(86, 94, 40)
+        box.heat(95.5)
+        seen = [told() for _ in range(200)]
+        less = next(i for i, (model, _) in enumerate(seen) if model < 1)
+        assert seen[less] == (0.6, "512")
+        assert all(rung == "512" for model, rung in seen if model > 0.5)
+        assert "tokens/s" in str(box.told()["setting"])
 
 
 # --- fan and power mode
