@@ -270,7 +270,11 @@ def _urgent(rules: Rules, state: State, readings: Readings, *, frames: bool) -> 
     if frames:
         return bool(readings.frames and readings.late and readings.late / readings.frames >= rules.very_late)
     signal = state.signal
-    return bool(readings.throttled) or signal.blind_s >= rules.blind_s or signal.forecast(rules.ahead_s) < rules.urgent_c
+    if readings.throttled or signal.blind_s >= rules.blind_s or signal.forecast(rules.ahead_s) < rules.urgent_c:
+        return True
+    # The pause between two changes that are seen is kept only where it ends before it would be urgent anyway.
+    held_s = max(0.0, rules.visible_s - state.seen_s)
+    return signal.margin is not None and signal.margin - held_s * signal.melts < rules.urgent_c
 
 
 def _good_moment(rules: Rules, state: State, wanted: State, readings: Readings) -> bool:
