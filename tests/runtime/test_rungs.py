@@ -10,6 +10,7 @@ import pytest
 from engines.animation.card import Card
 from engines.renderer import Renderer, Rung
 from runtime.rungs import Fade, Ladder, Spare
+from tests.support.harness import LIMIT_S
 
 pytestmark = pytest.mark.unit
 
@@ -58,7 +59,7 @@ def test_a_spare_is_there_when_it_is_there() -> None:
 
     def slow() -> Renderer:
         asked.append(1)
-        assert may.wait(10)
+        assert may.wait(LIMIT_S)
         return card
 
     spare = Spare(slow)
@@ -66,7 +67,7 @@ def test_a_spare_is_there_when_it_is_there() -> None:
     assert spare.get() is None
     may.set()
     assert spare._thread is not None
-    spare._thread.join(10)
+    spare._thread.join(LIMIT_S)
     assert spare.get() is card
     assert asked == [1]
 
@@ -80,7 +81,7 @@ def test_a_spare_that_cannot_be_opened_is_told_once(caplog: pytest.LogCaptureFix
     spare = Spare(broken)
     spare.get()
     assert spare._thread is not None
-    spare._thread.join(10)
+    spare._thread.join(LIMIT_S)
     assert spare.get() is None
     assert [record.message for record in caplog.records] == ["the idle loop cannot be shown, the smallest rung serves: no such clip"]
 

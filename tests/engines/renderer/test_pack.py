@@ -13,6 +13,7 @@ import pytest
 
 from engines.renderer import AvatarPack, IdleLoop, PackError, _select, load_pack, open_face, select
 from engines.renderer.tensorrt_relay import Relay
+from tests.support.harness import LIMIT_S
 
 pytestmark = pytest.mark.unit
 
@@ -154,7 +155,7 @@ def test_no_face_waits_for_a_gpu(copy: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     def hanging() -> tuple[None, dict[str, str]]:
         asked.set()
-        go.wait(20)
+        go.wait(LIMIT_S)
         return None, {"tensorrt": "no driver"}
 
     monkeypatch.setattr(_select, "find_gpu", hanging)
@@ -165,7 +166,7 @@ def test_no_face_waits_for_a_gpu(copy: Path, monkeypatch: pytest.MonkeyPatch) ->
     chosen.engine.draw(chosen.engine.idle, out, rung=2)
     assert out[:256].std() > 20
     go.set()
-    assert chosen.engine.wait(20)
+    assert chosen.engine.wait(LIMIT_S)
     assert chosen.engine.state == "the CPU draws: tensorrt: no driver"
 
 

@@ -16,6 +16,7 @@ from engines.errors import EngineMissing
 from engines.renderer import RendererError, cuda
 from engines.renderer.cuda import GpuError, open_gpu
 from engines.renderer.tensorrt_relay import Relay, Report
+from tests.support.harness import LIMIT_S
 
 pytestmark = pytest.mark.unit
 RING = np.zeros(4096, np.uint8)
@@ -56,10 +57,10 @@ def drawn(relay: Relay) -> bool:
 
 def ready(gpu: Quick) -> Relay:
     go = threading.Event()
-    relay = Relay(Card(), lambda _report: gpu if go.wait(20) else Quick())
+    relay = Relay(Card(), lambda _report: gpu if go.wait(LIMIT_S) else Quick())
     assert not drawn(relay)
     go.set()
-    assert relay.wait(20)
+    assert relay.wait(LIMIT_S)
     return relay
 
 
@@ -126,7 +127,7 @@ def test_what_is_being_prepared_ends_when_the_relay_is_closed(reports: bool, cap
     gpu, go, ended = Quick(), threading.Event(), threading.Event()
 
     def prepare(report: Report) -> Quick:
-        assert go.wait(20)
+        assert go.wait(LIMIT_S)
         try:
             if reports:
                 report("compiles")
@@ -138,8 +139,8 @@ def test_what_is_being_prepared_ends_when_the_relay_is_closed(reports: bool, cap
     drawn(relay)
     relay.close()
     go.set()
-    assert ended.wait(20)
-    assert relay.wait(20)
+    assert ended.wait(LIMIT_S)
+    assert relay.wait(LIMIT_S)
     assert not drawn(relay)
     assert gpu.closed == (0 if reports else 1)
     assert not caplog.records
@@ -154,7 +155,7 @@ def test_no_gpu_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
 
     relay = Relay(Card(), none)
     drawn(relay)
-    assert relay.wait(20)
+    assert relay.wait(LIMIT_S)
     assert relay.state == "the CPU draws: no driver"
     assert [record.levelname for record in caplog.records] == ["INFO"]
 

@@ -23,6 +23,7 @@ from runtime.bus import (
 )
 from runtime.bus._reader import Lease
 from tests.runtime.bus.peer import frame_job, peer
+from tests.support.harness import LIMIT_S
 
 SPEC = FrameRingSpec(name="video", max_width=64, max_height=64, format=RGB, consumers=("stage", "recorder"))
 
@@ -174,10 +175,10 @@ def test_attached_to_a_loop(fds: RingFds) -> None:
 
         detach = attach(asyncio.get_running_loop(), reader, take)
         for _ in range(3):
-            await asyncio.wait_for(came.wait(), 10)
+            await asyncio.wait_for(came.wait(), LIMIT_S)
             came.clear()
             draw(writer, 2)
-        await asyncio.wait_for(came.wait(), 10)
+        await asyncio.wait_for(came.wait(), LIMIT_S)
         detach()
         return got
 

@@ -21,6 +21,7 @@ from runtime.bus import (
     attach,
 )
 from runtime.messages import Ask, Playhead, Posture
+from tests.support.harness import LIMIT_S
 
 pytestmark = pytest.mark.system
 
@@ -235,7 +236,7 @@ def test_attached_stream(context: Context, path: str) -> None:
             publisher.send(at(index))
             if index % 50 == 0:
                 await asyncio.sleep(0)
-        await asyncio.wait_for(done.wait(), 10)
+        await asyncio.wait_for(done.wait(), LIMIT_S)
         detach()
         publisher.send(at(last + 2001))
         await asyncio.get_running_loop().run_in_executor(None, subscriber._socket.poll, 1000)

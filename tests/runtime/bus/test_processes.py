@@ -38,6 +38,7 @@ from runtime.bus import (
 from runtime.bus._frames import Layout
 from runtime.messages import Ask, Playhead
 from tests.runtime.bus.peer import frame_job, peer
+from tests.support.harness import LIMIT_S
 
 pytestmark = pytest.mark.system
 
@@ -204,7 +205,7 @@ def test_receiver_killed_and_restarted(tmp_path: Path) -> None:
     with closing(CommandSender(context, path, 5, Ask, 60_000, 64)) as sender:
         for life in range(2):
             with peer("take_commands", path=path):
-                deadline = time.monotonic() + 20
+                deadline = time.monotonic() + LIMIT_S
                 while time.monotonic() < deadline:
                     try:
                         sender.send(Ask(1, 2, "hello", visit=1))

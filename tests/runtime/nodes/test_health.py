@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from runtime.clock import ManualClock
 from runtime.messages import Floor, Mark, NodeEvent, NodeState, NodeStats, Posture, Session
 from runtime.nodes.health import Health, Processes, Records, main
-from tests.support.harness import Bench
+from tests.support.harness import LIMIT_S, Bench
 
 MS = 1_000_000
 
@@ -182,7 +182,7 @@ def test_the_node_writes_what_is_left_when_it_ends(tmp_path):
         stage.mark("sound_heard", 5, 2 * 10**9)
         thread = threading.Thread(target=main, args=(node,))
         thread.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + LIMIT_S
         while time.monotonic() < deadline and not list(bench.run_dir.glob("health.json")):
             threading.Event().wait(0.01)
         node.stop()

@@ -20,7 +20,7 @@ from runtime.telemetry.commands import COMMANDS, LogLevel, NoArgs, RestartNode, 
 from runtime.telemetry.executors import MOST_REPORT, Executors, diagnostics, node_pids
 from runtime.telemetry.selfcheck import self_check
 from tests.runtime.telemetry.support import HandTimes
-from tests.support.harness import Bench
+from tests.support.harness import LIMIT_S, Bench
 
 NODE = (
     "import ctypes, signal, sys\n"
@@ -83,7 +83,7 @@ def test_restart_of_one_node(house):
     """That node is told to end, the others live on; one that does not run is said so."""
     voice, dialogue = house.node("vv-voice"), house.node("vv-dialogue")
     assert house.run("restart_node", RestartNode(node="voice")).outcome is t.Outcome.DONE
-    assert voice.wait(10) == -15
+    assert voice.wait(LIMIT_S) == -15
     assert dialogue.poll() is None
     assert house.run("restart_node", RestartNode(node="listener")).outcome is t.Outcome.FAILED
 
