@@ -1,24 +1,26 @@
 """A process that keeps messages, for tests that kill it: `python -m tests.runtime.telemetry.writer FILE FIRST COUNT [SECONDS]`.
 
-Tells the number of each event on stdout once it is kept. After SECONDS the kernel ends it, at whatever instruction it is.
+Tells the number of each event on stdout once it is kept. With SECONDS it writes on until the kernel ends it after them, at whatever
+instruction it is, and COUNT means nothing.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
 from pathlib import Path
 
 from runtime.telemetry import EventBody, Health, UpKind, encode
-from runtime.telemetry.outbox import Limits, Outbox
+from runtime.telemetry.outbox import Outbox
 from runtime.telemetry.times import SystemTimes, kernel_boot
 
 
 def main(path: Path, first: int, count: int, seconds: float) -> None:
-    outbox = Outbox(path, SystemTimes(), kernel_boot(), Limits(max_bytes=4 << 20))
+    outbox = Outbox(path, SystemTimes(), kernel_boot())
     signal.setitimer(signal.ITIMER_REAL, seconds)
-    for number in range(first, first + count):
+    for number in itertools.count(first) if seconds else range(first, first + count):
         for _ in range(number % 7):
             outbox.put(UpKind.HEALTH, encode(Health(m={"turns": number})))
         if number % 3 == 0:
