@@ -143,6 +143,13 @@ class Fleet(Section, frozen=True, kw_only=True):
     backlog_hz: Annotated[float, Meta(ge=1, le=1000)] = 10.0  # messages a second of what waited, behind what is new
     outbox_path: Path | None = None
     outbox_mb: Annotated[int, Meta(ge=1, le=4096)] = 64
+    renewal: str = ""  # HOST:PORT where the controller takes boxes whose certificate has ended; else the broker's host, the port above its
+
+    @property
+    def renewal_address(self) -> tuple[str, int]:
+        """Host and port of the renewal of certificates that have ended."""
+        host, colon, port = self.renewal.rpartition(":")
+        return (host, int(port)) if colon else (self.renewal or self.address[0], self.address[1] + 1)
 
     @property
     def address(self) -> tuple[str, int]:

@@ -27,6 +27,7 @@ from runtime.telemetry import contract as c
 from runtime.telemetry.collect import Collector, House, Reporter, read_house
 from runtime.telemetry.commands import Duty
 from runtime.telemetry.executors import Executors, diagnostics
+from runtime.telemetry.identity import Identity
 from runtime.telemetry.inbox import Inbox
 from runtime.telemetry.levers import Lever, Levers
 from runtime.telemetry.machine import Machine
@@ -75,6 +76,18 @@ class Uplink:
             check=self._self_check,
             stop=ctx.stop,
         )
+        self._identity = Identity(
+            folder / "identity",
+            fleet.device,
+            (fleet.certificate, fleet.key),
+            fleet.ca,
+            fleet.renewal_address,
+            times,
+            ask=lambda request: self._keep(c.UpKind.RENEW, c.Renew(request=request)),
+            leave=self._leave,
+            event=self._event,
+            notice=lambda text: ctx.notice("fleet-certificate", text),
+        )
         self._inbox = Inbox(
             tenant=fleet.tenant,
             device=fleet.device,
@@ -84,6 +97,8 @@ class Uplink:
             execute=self._executors.run,
             event=self._event,
             apply=Levers(self._levers(), frozenset(Duty(duty) for duty in fleet.allow)).apply,
+            told=self._identity.told,
+            renewed=self._identity.take,
         )
         self._wire: Wire | None = None
         self._woken = asyncio.Event()
@@ -98,6 +113,7 @@ class Uplink:
 
         self._wire = self._open_wire(self._server(), report)
         self._ctx.attach(loop, self._handle, self._woken.set)
+        await self._identity.load()
         self._begin()
         self._ctx.ready()
         while not self._ctx.stopping:
@@ -174,7 +190,10 @@ class Uplink:
             self._event("node_ready", {"node": event.node}, {"restarts": event.restarts})
 
     def _event(self, code: str, names: dict[str, str] | None = None, numbers: dict[str, int] | None = None) -> None:
-        self._outbox.put(c.UpKind.EVENT, c.encode(c.EventBody(code=code, names=names or {}, numbers=numbers or {})))
+        self._keep(c.UpKind.EVENT, c.EventBody(code=code, names=names or {}, numbers=numbers or {}))
+
+    def _keep(self, kind: c.UpKind, body: msgspec.Struct) -> None:
+        self._outbox.put(kind, c.encode(body))
         self._woken.set()
 
     # --- time
@@ -188,6 +207,7 @@ class Uplink:
             self._health_ms = now
             self._report_health(now)
         self._executors.tick()
+        self._identity.tick()
         self._outbox.flush()
         self._watch_disk()
         self._send()
@@ -208,6 +228,7 @@ class Uplink:
             "outbox_unstored": counts.unstored,
             "outbox_corrupt": counts.corrupt,
             "connects": self._connects,
+            **({} if (left := self._identity.left_s) is None else {"certificate_left": left}),
             "refused_messages": sum(self._inbox.refused.values()),
         }
 
@@ -244,12 +265,22 @@ class Uplink:
                 self._sender.down()
             self._decide(report)
 
+    def _leave(self) -> None:
+        if self._wire is not None:
+            self._wire.leave()
+
     def _decide(self, event: Event | Welcomed | Lost | Refused) -> None:
+        if isinstance(event, Welcomed):
+            self._identity.welcomed()
+        elif isinstance(event, Refused | Lost) and self._link.phase == "connecting":
+            self._identity.failed(network=isinstance(event, Refused) and event.code == 0)
+        elif isinstance(event, Refused | Lost):
+            self._identity.lost()
         self._link, actions = decide(self._link, event, self._times.mono_ms(), random.random())
         for action in actions:
             if isinstance(action, Connect):
                 assert self._wire is not None
-                self._wire.connect(self._status("lost"))
+                self._wire.connect(self._status("lost"), self._identity.choose())
             elif isinstance(action, Up):
                 self._up(action.window)
             elif isinstance(action, Tell):

@@ -181,6 +181,18 @@ METRICS: tuple[Metric, ...] = (
     _row("outbox_unstored", "Reports the disk did not take", Group.UPLINK, Type.COUNT, warn=1),
     _row("outbox_corrupt", "Times the outbox was found damaged", Group.UPLINK, Type.COUNT, warn=1),
     _row("connects", "Connections to the broker", Group.UPLINK, Type.COUNT),
+    _row(
+        "certificate_left",
+        "Certificate still valid for",
+        Group.UPLINK,
+        Type.INT,
+        "seconds",
+        deadband=86_400,
+        low=-1e10,
+        warn=7 * 86_400,
+        bad=86_400,
+        falling=True,
+    ),
     _row("refused_messages", "Messages from the fleet that were not obeyed", Group.UPLINK, Type.COUNT, warn=1),
 )
 
@@ -195,6 +207,8 @@ EVENTS: tuple[Event, ...] = (
     Event(code="outbox_damaged", title="The outbox was damaged and began anew", severity=Severity.ERROR, numbers=("times",)),
     Event(code="outbox_unwritable", title="The disk takes no reports", severity=Severity.ERROR, names=("cause",)),
     Event(code="outbox_writable", title="The disk takes reports again", severity=Severity.INFO, numbers=("unstored",)),
+    Event(code="certificate_renewed", title="The box has a new certificate", severity=Severity.INFO),
+    Event(code="certificate_refused", title="The box gets no new certificate", severity=Severity.ERROR, names=("cause",)),
     Event(code="identity_in_use", title="Another machine uses this box's identity", severity=Severity.ERROR),
     Event(
         code="message_refused",

@@ -46,6 +46,8 @@ __all__ = [
     "Health",
     "Malformed",
     "Outcome",
+    "Renew",
+    "Renewed",
     "Reported",
     "Shadow",
     "Status",
@@ -102,6 +104,7 @@ class UpKind(str, Enum):
     EVENT = "event"
     JOB = "job"
     SHADOW = "shadow"
+    RENEW = "renew"
     LOG = "log"
 
 
@@ -111,6 +114,7 @@ class DownKind(str, Enum):
     COMMAND = "command"
     JOB = "job"
     SHADOW = "shadow"
+    CERTIFICATE = "certificate"
     ACK = "ack"
 
 
@@ -199,6 +203,12 @@ class Reported(_Open, frozen=True, kw_only=True):
     refused: dict[Name, Short] = {}
 
 
+class Renew(_Open, frozen=True, kw_only=True):
+    """`up/renew`: the certificate request (PKCS#10, PEM) of the box that the topic names, for a key that never leaves it."""
+
+    request: Annotated[str, Meta(max_length=4096)]
+
+
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """Around every body from a box. `ts` is wall time in ms, `mono` ms since the machine started; `seq` 0 is not counted (status)."""
 
@@ -221,6 +231,7 @@ UP_BODIES: dict[UpKind, type[_Open]] = {
     UpKind.EVENT: EventBody,
     UpKind.JOB: Answer,
     UpKind.SHADOW: Reported,
+    UpKind.RENEW: Renew,
 }
 
 
@@ -248,6 +259,13 @@ class Shadow(_Closed, frozen=True, kw_only=True):
 
     version: Count
     desired: Annotated[dict[Name, int | float | bool | str], Meta(max_length=64)]
+
+
+class Renewed(_Closed, frozen=True, kw_only=True):
+    """`down/certificate`: the answer to `up/renew`: a certificate (PEM) for the key of the request, or why there is none."""
+
+    certificate: Annotated[str, Meta(max_length=16_384)] = ""
+    reason: Short = ""
 
 
 Range = Annotated[tuple[Count, Count], Meta(description="first and last seq, both included")]
@@ -279,6 +297,7 @@ DOWN_BODIES: dict[DownKind, type[_Closed]] = {
     DownKind.COMMAND: Command,
     DownKind.JOB: Command,
     DownKind.SHADOW: Shadow,
+    DownKind.CERTIFICATE: Renewed,
     DownKind.ACK: Ack,
 }
 

@@ -34,7 +34,8 @@ _REFUSALS_PER_MINUTE = 20
 
 class Inbox:
     """Takes messages from the wire. `execute(name, args)` carries out a command, `event` keeps an event, `apply(desired)` sets what is
-    wanted and returns the settings as they are and why wanted ones are not.
+    wanted and returns the settings as they are and why wanted ones are not; `told(ts)` hears the fleet's time,
+    `renewed(certificate, reason)` what became of a request for a certificate.
     """
 
     def __init__(
@@ -48,6 +49,8 @@ class Inbox:
         execute: Callable[[str, Any], Awaitable[Done]],
         event: Callable[[str, dict[str, str], dict[str, int]], None],
         apply: Callable[[Mapping[str, Value]], tuple[dict[str, Value], dict[str, str]]],
+        told: Callable[[int], None] = lambda _: None,
+        renewed: Callable[[str, str], None] = lambda *_: None,
     ) -> None:
         self.refused: Counter[str] = Counter()
         self.repeated = 0
@@ -56,6 +59,7 @@ class Inbox:
         self._answers = c.topic(tenant, device, c.UpKind.JOB)
         self._allow, self._times, self._outbox = allow, times, outbox
         self._execute, self._event, self._apply = execute, event, apply
+        self._told, self._renewed = told, renewed
         self._told_ms: dict[str, int] = {}
         self._running: dict[str, asyncio.Task[None]] = {}  # the loop itself holds tasks only weakly
         self._minute, self._answered = 0, 0
@@ -82,13 +86,16 @@ class Inbox:
             self._refuse("retained")
             return
         try:
-            _, body = c.decode_down(came.payload, kind)
+            envelope, body = c.decode_down(came.payload, kind)
         except c.TooLarge:
             self._refuse("too_large")
         except c.Malformed:
             self._refuse("malformed")
         else:
-            if isinstance(body, c.Ack):
+            self._told(envelope.ts)
+            if isinstance(body, c.Renewed):
+                self._renewed(body.certificate, body.reason)
+            elif isinstance(body, c.Ack):
                 now = self._times.mono_ms()
                 for acked in body.acked:
                     sender.again(self._outbox.remove(sender.acked(acked, now)), now)

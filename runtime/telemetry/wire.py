@@ -27,12 +27,14 @@ from paho.mqtt.properties import Properties
 from runtime.telemetry.contract import MAX_DOWN
 from runtime.telemetry.uplink import NOT_TRUSTED, Lost, Refused, Welcomed
 
-__all__ = ["Came", "Published", "Report", "Server", "Wire"]
+__all__ = ["Came", "Published", "Report", "Server", "Shown", "Wire", "context"]
 
 log = logging.getLogger("wire")
 
 _MAX_PACKET = MAX_DOWN + 1024
 _TEARDOWN_S = 0.7
+_NO_CHECK_TIME = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL (X509_VERIFY_PARAM_set_flags(3)); Python's ssl has no name for it."""
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +54,15 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     session_s: int = 86_400  # the broker keeps our commands for so long while we are away
     will_delay_s: int = 25  # shorter absences are not told
     window: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The certificate to show; a file that holds the key too needs no `key`. `dates`: whether the broker's dates can be judged."""
+
+    certificate: Path | None
+    key: Path | None
+    dates: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +107,13 @@ class Wire:
 
     # --- orders
 
-    def connect(self, will: bytes) -> None:
-        """Open a connection whose will is `will`; answered by Welcomed or Refused."""
-        self._order(lambda: self._connect(will))
+    def connect(self, will: bytes, shown: Shown | None = None) -> None:
+        """Open a connection whose will is `will`; answered by Welcomed or Refused. `shown` instead of the server's own pair."""
+        self._order(lambda: self._connect(will, shown or Shown(self._server.certificate, self._server.key)))
+
+    def leave(self) -> None:
+        """End the connection in order, without its will and with what the broker keeps for us; answered by Lost."""
+        self._order(self._leave)
 
     def publish(self, id: int, topic: str, payload: bytes, *, retain: bool = False, correlation: bytes = b"") -> None:  # noqa: A002
         """Send with QoS 1; answered by Published, unless the connection is lost first."""
@@ -176,12 +191,16 @@ class Wire:
         self._rows.clear()
         self._report(ended)
 
-    def _connect(self, will: bytes) -> None:
+    def _leave(self) -> None:
+        if self._client is not None:
+            self._client.disconnect()
+
+    def _connect(self, will: bytes, shown: Shown) -> None:
         self._client = None
         self._life += 1
         server = self._server
         try:
-            client = self._make(will)
+            client = self._make(will, shown)
             client.connect(server.host, server.port, server.keepalive_s, clean_start=False, properties=self._connect_properties())
         except (OSError, ValueError) as error:
             # ssl.SSLError and socket.gaierror are OSErrors; paho raises ValueError for what it cannot encode.
@@ -190,7 +209,7 @@ class Wire:
             return
         self._client = client
 
-    def _make(self, will: bytes) -> mqtt.Client:
+    def _make(self, will: bytes, shown: Shown) -> mqtt.Client:
         server, life = self._server, self._life
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=server.client_id, protocol=mqtt.MQTTv5, reconnect_on_failure=False, manual_ack=True
@@ -198,7 +217,10 @@ class Wire:
         client.connect_timeout = server.connect_s
         client.max_inflight_messages_set(server.window)
         if server.tls:
-            client.tls_set_context(_tls(server))
+            tls = context(server.ca, dates=shown.dates)
+            if shown.certificate is not None:
+                tls.load_cert_chain(shown.certificate, shown.key)
+            client.tls_set_context(tls)
         delay = _properties(PacketTypes.WILLMESSAGE)
         delay.WillDelayInterval = server.will_delay_s
         client.will_set(server.will_topic, will, qos=1, retain=True, properties=delay)
@@ -302,12 +324,13 @@ def _properties(packet: int) -> Properties:
     return Properties(packet)  # type: ignore[no-untyped-call]
 
 
-def _tls(server: Server) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=server.ca)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if server.certificate is not None:
-        context.load_cert_chain(server.certificate, server.key)
-    return context
+def context(ca: Path | None, *, dates: bool = True) -> ssl.SSLContext:
+    """TLS as a client that believes this authority. A box whose clock was never set cannot judge dates: `dates` false."""
+    found = ssl.create_default_context(cafile=ca)
+    found.minimum_version = ssl.TLSVersion.TLSv1_2
+    if not dates:
+        found.verify_flags |= _NO_CHECK_TIME
+    return found
 
 
 def _why(error: Exception, server: Server) -> str:
