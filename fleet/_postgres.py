@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
@@ -168,6 +168,17 @@ class Postgres:
                     raise Unavailable(f"the store {self.place} cannot be read: {_line(error)}") from error
             finally:
                 self._back(connection)
+
+    async def heard(self, channel: str) -> AsyncGenerator[str, None]:
+        """What others say, on a connection of its own. Raises Unavailable."""
+        try:
+            connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, application_name="visavis", **_LIFELINE)
+            async with connection:
+                await connection.execute(f"LISTEN {channel}".encode())
+                async for word in connection.notifies():
+                    yield word.payload
+        except psycopg.Error as error:
+            raise Unavailable(f"the store {self.place} cannot be listened to: {_line(error)}") from error
 
     def close(self) -> None:
         """Close all connections."""

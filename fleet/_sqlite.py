@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,12 @@ class Sqlite:
             return connection.execute(sql, values).fetchall()
         except sqlite3.OperationalError as error:
             raise Unavailable(f"the store {self._path} cannot be read: {error}") from error
+
+    async def heard(self, channel: str) -> AsyncGenerator[str, None]:
+        """Nobody says anything."""
+        nobody: dict[str, str] = {}
+        for text in nobody.get(channel, ()):
+            yield text
 
     def close(self) -> None:
         """Close all connections."""

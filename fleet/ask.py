@@ -118,7 +118,10 @@ def handler(controller: Controller, route: Route, cookie: str) -> Callable[[web.
     """The aiohttp handler of a row."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        who = await _identify(controller, request, cookie)
+        try:
+            who = await _identify(controller, request, cookie)
+        except FleetError as error:
+            return _failed(503, str(error))
         if route.role is not None and who is None:
             return _failed(401, "sign in first", **{"WWW-Authenticate": "Bearer"})
         if route.role is not None and who is not None and not who.role.covers(route.role):

@@ -50,8 +50,9 @@ def write_private(path: Path, data: bytes) -> None:
 class Authority:
     """The authority of one folder; `now_ms` is wall time. Files: `ca.pem`, `ca.key`, `revoked.pem` (the list of revoked ones)."""
 
-    def __init__(self, folder: Path, now_ms: int) -> None:
+    def __init__(self, folder: Path, now_ms: int, *, crl_url: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._crl_url = crl_url
         self.certificate, self._key_file, self.revoked = folder / "ca.pem", folder / "ca.key", folder / "revoked.pem"
         if not self._key_file.exists():
             self._create(now_ms)

@@ -14,7 +14,7 @@ import shutil
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -82,13 +82,11 @@ def configuration(place: Place, user: str) -> str:
     )
 
 
-def rights(tenant: str) -> str:
-    """The acl_file: a box writes its own `up`, reads its own `down`, nothing else; the controller the other way round."""
+def rights(tenant: str, controllers: Iterable[str] = (CONTROLLER,)) -> str:
+    """The acl_file: a box writes its own `up`, reads its own `down`, nothing else; the controllers the other way round."""
     root = f"{PREFIX}/{tenant}"
-    return (
-        f"user {CONTROLLER}\ntopic read {root}/+/up/+\ntopic write {root}/+/down/+\n"
-        f"pattern write {root}/%u/up/+\npattern read {root}/%u/down/+\n"
-    )
+    ours = (f"user {name}\ntopic read {root}/+/up/+\ntopic write {root}/+/down/+\n" for name in controllers)
+    return "".join(ours) + (f"pattern write {root}/%u/up/+\npattern read {root}/%u/down/+\n")
 
 
 class Broker:

@@ -9,8 +9,8 @@ import asyncio
 import fcntl
 import logging
 import os
+import secrets
 import socket
-import tempfile
 from collections import Counter, deque
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -23,16 +23,21 @@ from fleet import accounts, history, inventory, journal
 from fleet.alerts import Alerts
 from fleet.authority import Authority, write_private
 from fleet.broker import CONTROLLER, Broker, Place
-from fleet.config import Config
 from fleet.database import open_database
+from fleet.echo import Echo
 from fleet.errors import DataInUse, FleetError, Unavailable
 from fleet.intake import Accepted, Intake, Rejected, judge
-from fleet.link import Came, Link, Login, evict
+from fleet.lease import LEASE_MS, Lease
+from fleet.link import Came, Link, Login
 from fleet.live import Hub
+from fleet.outside import Elsewhere
+from fleet.post import Post
 from fleet.projections.outlet import Target
 from fleet.projections.together import Projections, rights
 from fleet.readers import readers
+from fleet.revocation import Revocation
 from fleet.server import Server
+from fleet.settings import Settings
 from fleet.steward import Steward
 from runtime import telemetry as t
 from runtime.telemetry.times import Times
@@ -42,31 +47,11 @@ __all__ = ["Controller", "Settings"]
 log = logging.getLogger("fleet")
 
 _BATCH = 1000
-_NO_SUBSCRIBERS = 0x10
 _OWN_DAYS = 5 * 365
 _HOUR_S = 3600.0
 _SETTINGS_S = 3600
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How to run. `names` are host names and addresses under which boxes reach the broker; an empty `broker_host` is all interfaces."""
-
-    data: Path
-    host: str = "127.0.0.1"
-    port: int = 8480
-    broker_host: str = ""
-    broker_port: int = 8883
-    tenant: str = "default"
-    names: tuple[str, ...] = ()
-    config: Config = Config()
-    ack_s: float = 1.0
-    watch_s: float = 2.0
-    alert_s: float = 5.0
-
-    @property
-    def broker(self) -> str:
-        """HOST:PORT for the boxes."""
-        return f"{self.names[0] if self.names else socket.gethostname()}:{self.broker_port}"
+_OUTSIDE_S = 10.0
+_ONE_BROKER = "another controller works on %s: several need one broker that they share, given to each with --broker"
 
 
 class Controller:
@@ -80,8 +65,11 @@ class Controller:
         self.names = tuple(dict.fromkeys(("localhost", "127.0.0.1", socket.gethostname(), *settings.names)))
         settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = _lock(settings.data / "lock")
-        self.authority = Authority(settings.data / "authority", times.wall_ms())
-        self.db = open_database(settings.data / "fleet.db")
+        self.authority = Authority(settings.data / "authority", times.wall_ms(), crl_url=settings.crl_url)
+        self.db = open_database(settings.store)
+        inventory.belongs(self.db, self.authority)
+        self.holder = f"{socket.gethostname()}-{secrets.token_hex(8)}"
+        self.lease = Lease(self.db, "main", self.holder)
         place = Place(
             host=settings.broker_host,
             port=settings.broker_port,
@@ -89,8 +77,15 @@ class Controller:
             ca=self.authority.certificate,
             revoked=self.authority.revoked,
         )
-        self.broker = Broker(self.authority, place, settings.tenant, more=rights(settings.config, settings.tenant, readers(self.db)))
-        self.link = Link(self._login(), t.pattern("up", settings.tenant), came=self._came, up=self._up, published=self._published)
+        more = rights(settings.config, settings.tenant, readers(self.db))
+        self.broker: Broker | Elsewhere = (
+            Elsewhere(settings.data / "broker", settings.tenant, settings.outside.name, more=more)
+            if settings.outside is not None
+            else Broker(self.authority, place, settings.tenant, more=more)
+        )
+        self.echo = Echo(self.db, self.hub, self.holder, self._mail_elsewhere)
+        self.post = Post(self.db, times.wall_ms, send=self._send_order, mine=self.leads, pass_on=self.echo.has_mail)
+        self.link = Link(self._login(), self._patterns(), came=self._came, up=self._up, published=self.post.published)
         self.server = Server(self)
         self.projections = Projections(
             settings.config, self.db, self.hub, own=self._own, now_ms=times.wall_ms, tenant=settings.tenant, console=self.server.url
@@ -102,22 +97,30 @@ class Controller:
             fleet="Visavis" if settings.tenant == "default" else settings.tenant,
             console=self.server.reached,
             listening=lambda: self._listening_since if self.link.connected.is_set() else 0,
-            mine=lambda: True,
+            mine=self.leads,
             tell=self.hub.tell,
         )
         self.steward = Steward(
             self.db,
             times.wall_ms,
-            mine=lambda: True,
-            send_commands=self._send_due,
+            mine=self.leads,
+            send_commands=self._mail,
             send_shadow=self._send_shadow,
             tell=self.hub.tell,
         )
-        self._intake = Intake(self.db)
+        self._intake = Intake(self.db, self.lease)
+        self._led = False
+        self._revocation = Revocation(
+            self.db,
+            self.authority,
+            settings.data,
+            login=self._login(),
+            reload=self.broker.reload,
+            copy=settings.outside.crl if settings.outside else None,
+        )
         self._waiting: deque[tuple[Accepted, tuple[int, int, int]]] = deque()
         self._arrived, self._nudged = asyncio.Event(), asyncio.Event()
         self._acks: dict[str, dict[str, list[int]]] = {}
-        self._publishing: dict[int, str] = {}
         self._told: set[tuple[str, str]] = set()
         self._listening_since = 0
         self._tasks: list[asyncio.Task[None]] = []
@@ -128,11 +131,14 @@ class Controller:
     async def start(self) -> None:
         """Until the broker runs and the controller listens. Raises FleetError."""
         now = self.times.wall_ms()
-        self.authority.write_revoked(inventory.revoked_serials(self.db), now)
-        own = self.authority.issue(CONTROLLER, _OWN_DAYS, now)
-        login = self._login()
-        write_private(login.certificate, own.certificate)
-        write_private(login.key, own.key)
+        await asyncio.to_thread(self._revocation.write, now)
+        outside = self.settings.outside
+        if outside is None or outside.certificate is None:
+            login = self._login()
+            own = self.authority.issue(login.name, _OWN_DAYS, now)
+            write_private(login.certificate, own.certificate)
+            write_private(login.key, own.key)
+        await self._begin_to_lead()
         await self.broker.start(self.authority.issue("broker", _OWN_DAYS, now, names=self.names))
         for work in (
             self.link.run(),
@@ -140,12 +146,18 @@ class Controller:
             self._acknowledge(),
             self._watch(),
             self._prune(),
+            self.post.run(),
             self.alerts.run(self.settings.alert_s),
             self.steward.run(self.settings.watch_s),
         ):
             self._tasks.append(asyncio.create_task(self._guard(work)))
         self._tasks += [asyncio.create_task(self._guard(work)) for work in self.projections.runs()]
-        while not self.link.connected.is_set():
+        if self.db.shared:
+            self._tasks += [asyncio.create_task(self._guard(work)) for work in (self._lead(), self.echo.run())]
+        patience = _OUTSIDE_S if outside is not None else float("inf")  # a console without boxes is better than none
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        while not self.link.connected.is_set() and loop.time() - begun < patience:
             self.broker.check()
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self.link.connected.wait(), 0.2)
@@ -164,8 +176,14 @@ class Controller:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.broker.stop()
+        with suppress(Unavailable):
+            await asyncio.to_thread(self.lease.release)
         self.db.close()
         self._lock.close()
+
+    def leads(self) -> bool:
+        """Whether this controller does what one of them has to do."""
+        return self.lease.held(self.times.mono_ms())
 
     def nudge(self) -> None:
         """Look now, not in a moment: something was revoked or asked for."""
@@ -179,6 +197,37 @@ class Controller:
             self.ended.set()
             raise
 
+    async def _begin_to_lead(self) -> None:
+        """With a broker of our own nobody else can; otherwise it does not matter who leads."""
+        for _ in range(1 + (2 * LEASE_MS // 1000 if self.settings.outside is None else 0)):
+            if await asyncio.to_thread(self.lease.leads, self.times.mono_ms()):
+                self._led = True
+                self._hear_statuses(True)
+                break
+            if self.settings.outside is not None:
+                break
+            await asyncio.sleep(1.0)
+        else:
+            raise DataInUse(_ONE_BROKER % self.db.place)
+
+    def _patterns(self) -> list[str]:
+        """What to hear. Who shares a broker shares its messages, each of which comes to one; statuses, which are retained, to who leads."""
+        everything = t.pattern("up", self.settings.tenant)
+        if self.settings.outside is None or not self.db.shared:
+            return [everything]
+        kinds = [kind.value for kind in t.UpKind if kind not in (t.UpKind.STATUS, t.UpKind.LOG)]
+        return [f"$share/visavis/{everything.removesuffix('+')}{kind}" for kind in kinds]
+
+    def _hear_statuses(self, wanted: bool) -> None:
+        if self.settings.outside is not None and self.db.shared:
+            statuses = t.pattern("up", self.settings.tenant).removesuffix("+") + t.UpKind.STATUS.value
+            (self.link.follow if wanted else self.link.leave)(statuses)
+
+    def _mail_elsewhere(self, device: str) -> None:
+        """Another controller has a command for this box."""
+        if self.leads():
+            self.post.due(device)
+
     def _own(self, name: str) -> Target:
         """The fleet's own broker, as one of ours uses it."""
         folder = self.settings.data / "authority"
@@ -190,14 +239,18 @@ class Controller:
         return Target(host="localhost", port=self.settings.broker_port, tls=True, ca=ca, certificate=certificate, key=key)
 
     def _login(self) -> Login:
-        folder = self.settings.data / "authority"
+        folder, outside = self.settings.data / "authority", self.settings.outside
+        certificate, key = folder / "controller.pem", folder / "controller.key"
+        if outside is None:
+            host, port, name, ca = "localhost", self.settings.broker_port, CONTROLLER, folder / "ca.pem"
+            return Login(host=host, port=port, name=name, ca=ca, certificate=certificate, key=key)
         return Login(
-            host="localhost",
-            port=self.settings.broker_port,
-            name=CONTROLLER,
-            ca=folder / "ca.pem",
-            certificate=folder / "controller.pem",
-            key=folder / "controller.key",
+            host=outside.host,
+            port=outside.port,
+            name=outside.name,
+            ca=outside.ca or folder / "ca.pem",
+            certificate=outside.certificate or certificate,
+            key=outside.key or key,
         )
 
     # --- from the boxes
@@ -248,7 +301,7 @@ class Controller:
         self.hub.tell(done.devices)
         self.steward.came(online=done.online, born=done.born)
         for device in done.online:
-            await self._send_due(device)
+            self.post.due(device)
 
     def _release(self, batch: list[tuple[Accepted, tuple[int, int, int]]]) -> None:
         for message, token in batch:
@@ -286,42 +339,23 @@ class Controller:
     async def order(self, device: str, name: str, args: dict[str, Any], author: str, expires_s: int) -> journal.Order:
         """Send a command to a box, at once or when it is back. Raises BadRequest."""
         made = await asyncio.to_thread(journal.order, self.db, device, name, args, author, expires_s, self.times.wall_ms())
-        await self._send_due(device)
+        self.post.due(device)
         self.hub.tell({device})
         return made
 
-    async def _send_due(self, device: str) -> None:
-        now = self.times.wall_ms()
-        for order in await asyncio.to_thread(journal.due, self.db, device, now):
-            if order.id in self._publishing.values():
-                continue
-            body = t.Command(id=order.id, name=order.name, issued=order.issued, expires=order.expires, by=order.author, args=order.args)
-            expiry = max(1, (order.expires - now) // 1000)
-            kind = t.DownKind.JOB if order.id.startswith("j") else t.DownKind.COMMAND  # as `jobs.command_id` names them
-            mid = self._send(order.device, kind, body, expiry_s=expiry, correlation=order.id.encode())
-            if mid:
-                self._publishing[mid] = order.id
+    def _send_order(self, order: journal.Order, now_ms: int) -> int:
+        body = t.Command(id=order.id, name=order.name, issued=order.issued, expires=order.expires, by=order.author, args=order.args)
+        expiry = max(1, (order.expires - now_ms) // 1000)
+        kind = t.DownKind.JOB if order.id.startswith("j") else t.DownKind.COMMAND  # as `jobs.command_id` names them
+        return self._send(order.device, kind, body, expiry_s=expiry, correlation=order.id.encode())
 
-    def _published(self, mid: int, code: int) -> None:
-        id_ = self._publishing.pop(mid, "")
-        # 0x10: the box has no session; it gets the command when it comes online.
-        if id_ and code < 0x80 and code != _NO_SUBSCRIBERS:
-            self._spawn(asyncio.to_thread(journal.sent, self.db, id_))
+    async def _mail(self, device: str) -> None:
+        self.post.due(device)
 
     def _up(self) -> None:
         self._listening_since = self.times.wall_ms()
-        self._publishing.clear()
+        self.post.up()
         self.steward.up()
-        self._spawn(self._again())
-
-    async def _again(self) -> None:
-        await asyncio.to_thread(journal.reopen, self.db)
-        await self._send_due("")
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(self._guard(work))
-        self._tasks.append(task)
-        task.add_done_callback(self._tasks.remove)
 
     # --- time
 
@@ -337,41 +371,43 @@ class Controller:
                 log.warning("%s; tried again", error)
 
     async def _look(self) -> None:
-        now = self.times.wall_ms()
-        changed = set(await asyncio.to_thread(journal.expire, self.db, now))
+        now, changed = self.times.wall_ms(), set()
+        if self.leads():
+            changed |= set(await asyncio.to_thread(journal.expire, self.db, now))
         if self.link.connected.is_set():
-            changed |= set(await asyncio.to_thread(inventory.silent, self.db, now, self._listening_since))
+            if self.leads():
+                changed |= set(await asyncio.to_thread(inventory.silent, self.db, now, self._listening_since))
             let_in = await asyncio.to_thread(readers, self.db)
             self.broker.allow(rights(self.settings.config, self.settings.tenant, let_in))
-            names = await asyncio.to_thread(inventory.revocations_to_apply, self.db)
-            if names:
-                await self._revoke(names, now)
-                changed |= set(names)
+            changed |= await self._revocation.look(now, self.leads())
         self.hub.tell(changed)
 
-    async def _revoke(self, names: list[str], now: int) -> None:
-        """First the list, so that nobody comes back; then the live sessions."""
-        self.authority.write_revoked(await asyncio.to_thread(inventory.revoked_serials, self.db), now)
-        self.broker.reload()
-        for name in names:
+    async def _lead(self) -> None:
+        """Of several controllers one looks after the clock, presence and commands."""
+        while True:
             try:
-                await asyncio.to_thread(self._evict, name, now)
-            except OSError as error:
-                log.warning("the session of %s could not be ended: %s; tried again", name, error)
-            else:
-                await asyncio.to_thread(inventory.apply_revocations, self.db, name)
-
-    def _evict(self, name: str, now: int) -> None:
-        issued = self.authority.issue(name, 1, now)
-        with tempfile.TemporaryDirectory(dir=self.settings.data) as folder:  # 0700
-            certificate, key = Path(folder) / "certificate", Path(folder) / "key"
-            certificate.write_bytes(issued.certificate)
-            key.write_bytes(issued.key)
-            evict(msgspec.structs.replace(self._login(), name=name, certificate=certificate, key=key))
+                another = not await asyncio.to_thread(self.lease.leads, self.times.mono_ms())
+            except Unavailable as error:
+                another = False
+                log.warning("%s; tried again", error)
+            if another and self.settings.outside is None:
+                log.error(_ONE_BROKER, self.db.place)
+                self.ended.set()
+                return
+            if self.leads() != self._led:
+                self._led = self.leads()
+                log.info("this controller %s", "leads" if self._led else "does not lead any more")
+                self._hear_statuses(self._led)
+                if self._led:
+                    self._listening_since = self.times.wall_ms()
+                    self.post.up()
+            await asyncio.sleep(self.settings.lease_s)
 
     async def _prune(self) -> None:
         while True:
             await asyncio.sleep(_HOUR_S)
+            if not self.leads():
+                continue
             with suppress(FleetError):
                 await asyncio.to_thread(history.prune, self.db, self.times.wall_ms())
 

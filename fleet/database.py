@@ -18,7 +18,7 @@ block it; a transaction is over before its thread begins another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -57,6 +57,12 @@ class Database(Protocol):
 
     def read(self, sql: str, *values: object) -> list[Any]:
         """The rows of a query, as they were last committed. Raises Unavailable."""
+
+    def heard(self, channel: str) -> AsyncGenerator[str, None]:
+        """What others that share the store say there (`SELECT pg_notify(?, ?)` is how), until the connection is lost: Unavailable.
+
+        Nobody else says anything where it is not shared.
+        """
 
     def close(self) -> None:
         """Close all connections; nobody may use it any more."""

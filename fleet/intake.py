@@ -15,6 +15,7 @@ import msgspec
 
 from fleet.database import Database, Transaction
 from fleet.history import MOST_SERIES, Recorder, number
+from fleet.lease import Lease
 from runtime import telemetry as t
 from runtime.telemetry import catalogue
 
@@ -155,14 +156,17 @@ class Committed:
 class Intake:
     """Commits batches. For one thread at a time."""
 
-    def __init__(self, db: Database) -> None:
-        self._db, self._recorder = db, Recorder()
+    def __init__(self, db: Database, lease: Lease | None = None) -> None:
+        self._db, self._lease, self._recorder = db, lease, Recorder()
 
     def commit(self, batch: Iterable[Accepted], now_ms: int) -> Committed:
         """All of it in one transaction. After this returns, and not before, the boxes may forget these messages."""
         done = Committed()
         try:
             with self._db.write() as tx:
+                if self._lease is not None and not self._lease.holds(tx):
+                    # Who is there is told in order to whoever leads; from anybody else it may be old.
+                    batch = [message for message in batch if not isinstance(message.body, t.Status)]
                 _Batch(tx, done, self._recorder, now_ms).run(batch)
         except BaseException:
             self._recorder.forget()

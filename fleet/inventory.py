@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ __all__ = [
     "Device",
     "Filter",
     "apply_revocations",
+    "belongs",
     "certificates",
     "device",
     "devices",
@@ -115,14 +117,30 @@ def revoked_serials(db: Database) -> list[str]:
 
 
 def revocations_to_apply(db: Database) -> list[str]:
-    """Boxes whose certificates were taken back since the broker was last told."""
-    return [row[0] for row in db.read("SELECT DISTINCT device FROM certificate WHERE revoked IS NOT NULL AND applied = 0")]
+    """Boxes that have to be put out: a certificate was taken back since they last were, or they are back though they have none."""
+    late = (
+        "NOT EXISTS (SELECT 1 FROM certificate c WHERE c.device = certificate.device AND c.revoked IS NULL)"
+        " AND EXISTS (SELECT 1 FROM device d WHERE d.name = certificate.device AND d.seen > certificate.applied)"
+    )
+    sql = f"SELECT DISTINCT device FROM certificate WHERE revoked IS NOT NULL AND (applied = 0 OR ({late})) ORDER BY device"  # noqa: S608
+    return [row[0] for row in db.read(sql)]
 
 
-def apply_revocations(db: Database, name: str) -> None:
-    """The broker knows, and the session has ended."""
+def apply_revocations(db: Database, name: str, now_ms: int) -> None:
+    """The broker was told, and the session ended at `now_ms`."""
     with db.write() as tx:
-        tx.run("UPDATE certificate SET applied = 1 WHERE device = ? AND revoked IS NOT NULL", name)
+        tx.run("UPDATE certificate SET applied = ? WHERE device = ? AND revoked IS NOT NULL", now_ms, name)
+
+
+def belongs(db: Database, authority: Authority) -> None:
+    """The store is of one authority, whichever controller opens it. Raises BadRequest for another one."""
+    mark = hashlib.sha256(authority.pem).hexdigest()
+    with db.write() as tx:
+        tx.run("INSERT INTO memo (name, content) VALUES ('authority', ?) ON CONFLICT (name) DO NOTHING", mark)
+        if tx.run("SELECT content FROM memo WHERE name = 'authority'")[0][0] != mark:
+            raise BadRequest(
+                f"the store {db.place} is of another fleet's authority: copy authority/ca.pem and ca.key of the first controller"
+            )
 
 
 def certificates(db: Database, name: str) -> list[Certificate]:

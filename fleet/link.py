@@ -11,7 +11,7 @@ import logging
 import random
 import select
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 __all__ = ["Came", "Link", "Login", "evict"]
 
@@ -29,6 +30,8 @@ log = logging.getLogger("link")
 _WINDOW = 500
 _RETRY_S = 2.0
 _HANDSHAKE_S = 10.0
+_TOLD = 3
+"""So many attempts in a row fail before it is told: a broker that starts with us needs a moment."""
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,20 +60,21 @@ class Link:
     def __init__(
         self,
         login: Login,
-        subscribe: str,
+        patterns: Iterable[str],
         *,
         came: Callable[[Came], None],
         up: Callable[[], None],
         published: Callable[[int, int], None],
     ) -> None:
         self.connected = asyncio.Event()
-        self._login, self._subscribe = login, subscribe
+        self._login, self._patterns = login, list(patterns)
         self._came, self._up, self._published = came, up, published
         self._client: mqtt.Client | None = None
         self._socket: Any = None
         self._life = 0
         self._ended = asyncio.Event()
         self._writing = False
+        self._failing, self._failures = "", 0
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -79,7 +83,7 @@ class Link:
                 try:
                     await self._session()
                 except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-                    log.debug("no connection to the broker: %s", error)
+                    self._fails(str(error))
                 self.connected.clear()
                 await asyncio.sleep(random.uniform(0.1, _RETRY_S))
         finally:
@@ -99,6 +103,22 @@ class Link:
         self._want()
         return int(sent.mid) if sent.rc == mqtt.MQTT_ERR_SUCCESS else 0
 
+    def follow(self, pattern: str) -> None:
+        """Hear this too, beginning with what is retained there."""
+        if pattern not in self._patterns:
+            self._patterns.append(pattern)
+            if self._client is not None and self.connected.is_set():
+                self._client.subscribe(pattern, qos=1)
+                self._want()
+
+    def leave(self, pattern: str) -> None:
+        """Hear this no more."""
+        if pattern in self._patterns:
+            self._patterns.remove(pattern)
+            if self._client is not None and self.connected.is_set():
+                self._client.unsubscribe(pattern)
+                self._want()
+
     def acknowledge(self, token: tuple[int, int, int]) -> None:
         """The broker may forget this message."""
         life, mid, qos = token
@@ -107,6 +127,12 @@ class Link:
             self._want()
 
     # --- the connection
+
+    def _fails(self, why: str) -> None:
+        self._failures += 1
+        if self._failures >= _TOLD and self._failing != why:
+            self._failing = why
+            log.warning("no connection to the broker at %s:%d: %s; tried again", self._login.host, self._login.port, why)
 
     async def _session(self) -> None:
         self._life += 1
@@ -188,14 +214,18 @@ class Link:
 
     def _on_connect(self, client: mqtt.Client, _: Any, __: Any, reason: Any, ___: Any) -> None:
         if reason.is_failure:
-            log.warning("the broker refuses the controller: %s", reason)
+            self._fails(f"it refuses the controller: {reason}")
             self._ended.set()
             return
-        client.subscribe(self._subscribe, qos=1)
+        client.subscribe([(pattern, SubscribeOptions(qos=1)) for pattern in self._patterns])
 
-    def _on_subscribe(self, *_: Any) -> None:
-        self.connected.set()
-        self._up()
+    def _on_subscribe(self, _: mqtt.Client, __: Any, ___: int, reasons: list[Any], ____: Any) -> None:
+        for refused in {str(reason) for reason in reasons if reason.is_failure}:
+            log.warning("the broker does not let the controller hear the boxes: %s", refused)
+        if not self.connected.is_set():
+            self.connected.set()
+            self._failing, self._failures = "", 0
+            self._up()
 
     def _on_disconnect(self, *_: Any) -> None:
         self.connected.clear()

@@ -41,11 +41,12 @@ class Hub:
     def __init__(self) -> None:
         self._listeners: set[Listener] = set()
 
-    def tell(self, devices: set[str]) -> None:
-        """These boxes changed."""
+    def tell(self, devices: set[str], *, but: Listener | None = None) -> None:
+        """These boxes changed; `but` knows it."""
         if devices:
             for listener in self._listeners:
-                listener.tell(devices)
+                if listener is not but:
+                    listener.tell(devices)
 
     @contextmanager
     def listen(self) -> Iterator[Listener]:

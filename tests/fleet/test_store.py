@@ -145,6 +145,15 @@ def test_a_store_is_opened_again(kind, request, tmp_path):
         open_database(where)
 
 
+def test_a_store_has_one_authority(db, tmp_path):
+    """Whoever brings the key of the first controller belongs to it; another fleet's controller is told what to copy."""
+    first = Authority(tmp_path / "first", NOW)
+    inventory.belongs(db, first)
+    inventory.belongs(db, Authority(tmp_path / "first", NOW))
+    with pytest.raises(BadRequest, match="copy authority"):
+        inventory.belongs(db, Authority(tmp_path / "second", NOW))
+
+
 # --- what the controller asks
 
 
@@ -185,7 +194,12 @@ def test_boxes_and_certificates(db, tmp_path):
     assert inventory.revoke(db, "box_3", NOW) == 0
     assert len(inventory.revoked_serials(db)) == 2
     assert inventory.revocations_to_apply(db) == ["box_3"]
-    inventory.apply_revocations(db, "box_3")
+    inventory.apply_revocations(db, "box_3", NOW + 1)
+    assert inventory.revocations_to_apply(db) == []
+    with db.write() as tx:  # the broker does not know yet, and it came back
+        tx.run("UPDATE device SET seen = ? WHERE name = 'box_3'", NOW + 2)
+    assert inventory.revocations_to_apply(db) == ["box_3"]
+    inventory.apply_revocations(db, "box_3", NOW + 3)
     assert inventory.revocations_to_apply(db) == []
     assert inventory.device(db, "box_3").revoked
     assert not inventory.device(db, "box-1").revoked

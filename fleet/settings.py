@@ -1,0 +1,49 @@
+"""How a controller is to run."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import msgspec
+
+from fleet.config import Config
+from fleet.outside import Outside
+
+__all__ = ["Settings"]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """`names` are host names and addresses under which boxes reach the broker; an empty `broker_host` is all interfaces.
+
+    `database` is the address of a PostgreSQL, "" a file in the folder. With `outside` no broker is started; `crl_url` is where such a
+    broker fetches the list of revoked certificates.
+    """
+
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 8480
+    broker_host: str = ""
+    broker_port: int = 8883
+    tenant: str = "default"
+    names: tuple[str, ...] = ()
+    config: Config = Config()
+    database: str = ""
+    outside: Outside | None = None
+    crl_url: str = ""
+    ack_s: float = 1.0
+    watch_s: float = 2.0
+    alert_s: float = 5.0
+    lease_s: float = 3.0
+
+    @property
+    def broker(self) -> str:
+        """HOST:PORT for the boxes."""
+        if self.outside is not None:
+            return f"{self.outside.host}:{self.outside.port}"
+        return f"{self.names[0] if self.names else socket.gethostname()}:{self.broker_port}"
+
+    @property
+    def store(self) -> str | Path:
+        """Where the store is."""
+        return self.database or self.data / "fleet.db"
