@@ -42,12 +42,16 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 def read_drawn(path: Path) -> list[Drawn]:
-    """The page's log of drawn frames in order of time, each frame once (its first drawing); [] if the file is not there."""
+    """The page's log of drawn frames in order of time, each frame once (its first drawing), without those of the page's own resting face;
+    [] if the file is not there.
+    """
     if not path.exists():
         return []
     seen: dict[int, Drawn] = {}
     for line in path.read_bytes().splitlines():
         row = msgspec.json.decode(line)
+        if row["seq"] < 0:
+            continue
         drawn = Drawn(int(row["seq"]), float(row["pts"]), int(row["turn"]), int(row["drawn_ns"]))
         if drawn.seq not in seen or drawn.t_ns < seen[drawn.seq].t_ns:
             seen[drawn.seq] = drawn

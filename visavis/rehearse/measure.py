@@ -130,19 +130,25 @@ def gain_track(played: Samples, heard: Samples, rate: int) -> Levels:
     return np.asarray(gain, dtype=np.float64)
 
 
+_PAUSE_FRAMES = 4
+"""Of the voice's own quiet, over which the moment of a duck cannot be told."""
+
+
 def duck_at(gain: Levels, onset: int, before: int = 50) -> int | None:
     """First frame from `onset` on where the gain is DUCK_DB below its median over the `before` frames ahead of the onset and still is at
-    the next frame that can be judged; None if never, or if nothing can be compared.
+    the next frame that can be judged; None if never, if nothing can be compared, or if the voice made a pause of its own until then, in
+    which nobody can tell when it was turned down.
     """
     usual = gain[max(0, onset - before) : onset]
     usual = usual[np.isfinite(usual)]
     if not len(usual):
         return None
     limit = float(np.median(usual)) - DUCK_DB
-    judged = [i for i in range(max(0, onset), len(gain)) if np.isfinite(gain[i])]
-    for here, following in zip(judged, [*judged[1:], None]):  # noqa: B905 - Python 3.10 knows strict=, but the lengths are equal by construction
+    onset = max(0, onset)
+    judged = [i for i in range(onset, len(gain)) if np.isfinite(gain[i])]
+    for before_it, here, following in zip([onset, *judged], judged, [*judged[1:], None]):  # noqa: B905 - `judged` is the shortest
         if gain[here] <= limit and (following is None or gain[following] <= limit):
-            return here
+            return here if here - before_it <= _PAUSE_FRAMES else None
     return None
 
 

@@ -34,7 +34,8 @@ def build(
 ) -> dict[str, Any]:
     """The report. `levels` are the loudspeaker's; `memory` is (seconds, PSS MB of all nodes, Chromium apart); `about` goes in as it is."""
     first = [t.first_sound_ms for t in turns if t.first_sound_ms is not None]
-    ducks = [t.duck_ms for t in turns if t.duck_ms is not None]
+    ducks = [t.duck_ms for t in turns if t.duck_ms is not None and t.verb == "interrupt"]
+    others = [t.duck_ms for t in turns if t.duck_ms is not None and t.verb != "interrupt"]
     interruptions = [t.interruption_ms for t in turns if t.interruption_ms is not None]
     stops = _stops(records, levels, room_start_ns, heard.answers)
     skews = frames.pts_skew(drawn, heard.answers, room_start_ns)
@@ -44,6 +45,7 @@ def build(
     report: dict[str, Any] = {
         "first_sound_ms": measure.quantiles(first),
         "duck_ms": measure.quantiles(ducks),
+        "duck_ms_others": measure.quantiles(others),
         "stop_ms": measure.quantiles(stops),
         "interruption_ms": measure.quantiles(interruptions),
         "false_cutoffs": sum(t.false_cutoff for t in asked),
@@ -59,6 +61,7 @@ def build(
         "n": {
             "first_sound_ms": len(first),
             "duck_ms": len(ducks),
+            "duck_ms_others": len(others),
             "stop_ms": len(stops),
             "interruption_ms": len(interruptions),
             "false_cutoffs": len(asked),

@@ -80,6 +80,16 @@ def test_a_duck_is_found_against_the_known_voice() -> None:
     assert measure.duck_at(gain, 85) in (100, 101)
 
 
+def test_a_duck_within_a_pause_of_the_voice_has_no_time() -> None:
+    """The voice is quiet from 600 to 800 ms and turned down somewhere in there: nobody can tell when."""
+    voice = np.concatenate([noise(0.6, -15), noise(0.2, -70), noise(0.7, -20)])
+    heard = voice.copy()
+    heard[round(0.7 * RATE) :] *= np.float32(10 ** (-18 / 20))
+    gain = measure.gain_track(voice, heard, RATE)
+    assert gain[95] < -15
+    assert measure.duck_at(gain, 50) is None
+
+
 def test_a_softer_word_is_no_duck() -> None:
     """The voice's own dynamics give None."""
     voice = np.concatenate([noise(0.5, -15), noise(0.5, -30)])
