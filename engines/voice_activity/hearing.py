@@ -51,6 +51,8 @@ class HearingRules:
     guarded_speech: float = 0.7
     guarded_frames: int = 2
     hint_speech: float = 0.4
+    hint_loud_speech: float = 0.2  # … and this is enough where it is …
+    hint_loud_db: float = 20.0  # … so much over what is usually heard: what an echo canceller leaves seldom jumps so far
     hint_every_ms: float = 300.0
     guarded_level_db: float = -45.0  # what an echo canceller leaves is softer than this
     silence_ms: float = 96.0
@@ -163,7 +165,8 @@ class Hearing:
         if sum(list(self._votes)[-(needed + 1) :]) < needed:
             if probability < rules.quiet:
                 self._follow_floor(levels)
-            if guarded and loud and probability >= rules.hint_speech and end >= self._hint_due:
+            least = rules.hint_loud_speech if max(levels) >= self._floor_db + rules.hint_loud_db else rules.hint_speech
+            if guarded and loud and probability >= least and end >= self._hint_due:
                 self._hint_due = end + round(rules.hint_every_ms * _MS)
                 return [Noticed(Kind.HINT, end, end, probability=probability, level_db=max(levels))]
             return []

@@ -181,3 +181,11 @@ def test_the_first_speech_like_frame_over_the_avatar_is_a_hint_before_the_onset(
             kinds += [noticed.kind for noticed in hearing.step(probability, [-20.0] * 4, number * 512, guarded=guarded)]
         assert kinds[0] is (Kind.HINT if guarded else Kind.ONSET)
         assert Kind.ONSET in kinds
+
+
+def test_a_doubtful_sound_is_a_hint_only_where_it_jumps_out():
+    """A soft first sound, of which the network is not sure: a hint 20 dB over what is usually heard, none where the echo is as loud."""
+    doubtful = (0.25, -38.0)
+    after_quiet = Play().quiet(2000).frames(32, *doubtful, guarded=True)
+    assert after_quiet.kinds() == [Kind.HINT]
+    assert Play().frames(4000, 0.02, -45.0, guarded=True).frames(32, *doubtful, guarded=True).kinds() == []
