@@ -135,6 +135,8 @@ def test_talk_goes_on_at_the_last_rung_and_whoever_dies_comes_back_to_it(tmp_pat
         assert (told["heat_alarm"], told["rung_reason"]) == (True, "throttle")
         assert told["why"]
 
+        # Not throttled any more, but too hot for a calm, however long the rest takes: nothing is given back.
+        trees.write(root / "sys/class/thermal/thermal_zone0/temp", 96_000)
         throttle(root, on=False)
         since = kiosk.seen.mark()
         kiosk.ask(NEXT)
