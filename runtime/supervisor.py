@@ -27,7 +27,17 @@ import zmq
 from firmware.notify import Notifier
 from firmware.watchdog import Progress, Watchdog
 from runtime import supervision, topology
-from runtime.bus import AudioRingSpec, FrameRingSpec, Publisher, RingFds, clear_pins, create_audio_ring, create_frame_ring, mend_ring
+from runtime.bus import (
+    AudioRingSpec,
+    BusError,
+    FrameRingSpec,
+    Publisher,
+    RingFds,
+    clear_pins,
+    create_audio_ring,
+    create_frame_ring,
+    mend_ring,
+)
 from runtime.config import load as load_config
 from runtime.context import Bootstrap, link_path
 from runtime.messages import NodeEvent, NodeState
@@ -226,10 +236,14 @@ class Supervisor:
         """What a dead node left: its heartbeat and the slots it had pinned (the one case of taking over somebody's word)."""
         self._board.clear(self._lines[name])
         for row in topology.LINKS:
-            if row.ring is not None:
+            if row.ring is None:
+                continue
+            try:
                 mend_ring(row.ring, self._rings[row.ring.name])
-            if isinstance(row.ring, FrameRingSpec) and name in row.dst:
-                clear_pins(row.ring, self._rings[row.ring.name], name)
+                if isinstance(row.ring, FrameRingSpec) and name in row.dst:
+                    clear_pins(row.ring, self._rings[row.ring.name], name)
+            except (OSError, BusError) as error:  # no memory, no descriptor: that may pass, and the next death comes by here again
+                log.error("ring %r is left as %s left it: %s", row.ring.name, name, error)  # noqa: TRY400 - nothing of ours is broken
 
     def _take_down(self) -> None:
         self._watchdog.stopping()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import resource
 import select
 import signal
 import socket
@@ -20,6 +21,7 @@ from runtime import topology
 from runtime.messages import NodeState
 from runtime.supervisor import STOP_LIMIT_S, NoRunDir, PortInUse, Supervisor, check_port, make_run_dir
 from runtime.topology import Node
+from tests.support.harness import LIMIT_S
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,7 +47,7 @@ class Kiosk:
         self.supervisor.stop()
         self.thread.join()
 
-    def state(self, name: str, wanted: NodeState, restarts: int = 0, limit_s: float = 30) -> int:
+    def state(self, name: str, wanted: NodeState, restarts: int = 0, limit_s: float = LIMIT_S) -> int:
         """Wait until node `name` has the state; returns its pid (0 when it has none)."""
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:
@@ -84,6 +86,24 @@ def test_a_ring_with_a_damaged_first_line_is_mended(tmp_path):
         os.kill(first, signal.SIGKILL)
         assert kiosk.state("stage", NodeState.READY, restarts=1) != first
         assert kiosk.supervisor.lives["stage"].restarts == 1
+
+
+@pytest.mark.system
+def test_no_descriptor_left_when_a_node_dies(tmp_path, caplog):
+    """Its rings cannot be looked after, it cannot be started: both are said, the supervisor lives, and it comes when there is room."""
+    with Kiosk(tmp_path, row("stage")) as kiosk:
+        first = kiosk.state("stage", NodeState.READY)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            os.kill(first, signal.SIGKILL)
+            deadline = time.monotonic() + LIMIT_S
+            while "stage cannot be started" not in caplog.text and time.monotonic() < deadline and kiosk.thread.is_alive():
+                select.select([], [], [], 0.02)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert kiosk.state("stage", NodeState.READY, restarts=1) != first
+    assert "ring 'video' is left as stage left it: " in caplog.text
 
 
 @pytest.mark.system
