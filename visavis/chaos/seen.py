@@ -33,12 +33,14 @@ class Seen:
     def __init__(self) -> None:
         self._log: list[Entry] = []
         self._begin = 0  # so many were forgotten
+        self._newest: dict[str, Entry] = {}
         self._changed = threading.Condition()
 
     def add(self, kind: str, what: Any = None) -> None:
         """Note that something came just now."""
         with self._changed:
-            self._log.append(Entry(time.monotonic_ns(), kind, what))
+            self._newest[kind] = Entry(time.monotonic_ns(), kind, what)
+            self._log.append(self._newest[kind])
             self._changed.notify_all()
 
     def mark(self) -> int:
@@ -47,20 +49,21 @@ class Seen:
             return self._begin + len(self._log)
 
     def forget(self, before: int) -> None:
-        """Drop what came before the mark."""
+        """Drop what came before the mark; `last` still knows the newest of each kind."""
         with self._changed:
             del self._log[: max(0, before - self._begin)]
             self._begin = max(before, self._begin)
 
-    def all(self, kind: str, since: int = 0) -> list[Entry]:
-        """What came of `kind` after the mark."""
+    def all(self, kind: str, since: int = 0, before: int | None = None) -> list[Entry]:
+        """What came of `kind` after the mark, and before the other one if there is one."""
         with self._changed:
-            return [entry for entry in self._log[max(0, since - self._begin) :] if entry.kind == kind]
+            end = len(self._log) if before is None else max(0, before - self._begin)
+            return [entry for entry in self._log[max(0, since - self._begin) : end] if entry.kind == kind]
 
     def last(self, kind: str) -> Entry | None:
         """The newest of `kind`."""
         with self._changed:
-            return next((entry for entry in reversed(self._log) if entry.kind == kind), None)
+            return self._newest.get(kind)
 
     def wait(self, kind: str, wanted: Callable[[Any], bool] = lambda _: True, *, since: int, limit_s: float) -> Entry | None:
         """The first of `kind` after the mark that is `wanted`, waiting for it; None after `limit_s`."""
