@@ -29,7 +29,7 @@ from visavis.rehearse import measure
 __all__ = ["LIMITS", "Sample", "judge", "run", "skews_ms"]
 
 LIMITS = {"pss_mb_per_hour": 1.0, "skew_drift_ms": 5.0, "fps_lost": 1.0}
-"""Above any of these, or with a descriptor or thread more, or with an unanswered question, the verdict is `fails`."""
+"""Above any of these, or with a descriptor or thread more, a node that fell, or an unanswered question, the verdict is `fails`."""
 WARM_UP = 0.25, 600.0
 """Of the time, and seconds at most: what is measured before is not judged."""
 _EVERY_S = 10.0
@@ -46,6 +46,7 @@ _TALK = (
 _GIVE_UP_AFTER = 5
 """So many questions in a row without an answer: there is nothing to soak any more."""
 _NS = 1_000_000_000
+_FALLS = (m.NodeState.DOWN, m.NodeState.GIVEN_UP)
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -80,9 +81,9 @@ def run(
                 samples += talk.pass_time(every_s)
                 if len(samples) % 30 == 0 and samples:
                     say(f"{samples[-1].at_s / 60:.0f} min, {talk.questions} questions, {sum(samples[-1].pss_mb.values()):.0f} MB")
-            pids, run_dir = _processes.tree(house.kiosk.pid), house.run_dir
+            pids, run_dir, fallen = _processes.tree(house.kiosk.pid), house.run_dir, talk.fallen
         left = what_is_left(pids, run_dir)
-    return judge(samples, unanswered=talk.unanswered, leftovers=left) | {
+    return judge(samples, fallen=fallen, unanswered=talk.unanswered, leftovers=left) | {
         "hours": round(talk.now_s() / 3600, 4),
         "questions": talk.questions,
     }
@@ -106,6 +107,7 @@ class _Talk:
         self._mark = house.seen.mark()
         self.questions = self.deaf = 0
         self.unanswered: list[str] = []
+        self._fallen: list[str] = []
 
     def now_s(self) -> float:
         """Since the beginning."""
@@ -131,11 +133,14 @@ class _Talk:
 
     def pass_time(self, every_s: float) -> list[Sample]:
         """A sample, if one is due."""
-        house, now = self._house, time.monotonic()
+        house = self._house
+        now, mark = time.monotonic(), self._house.seen.mark()
         if now - self._sampled < every_s:
             return []
-        pictures = [Picture(entry.t_ns, entry.what[1]) for entry in house.seen.all("page frame", self._mark)]
+        pictures = [Picture(entry.t_ns, entry.what[1]) for entry in house.seen.all("page frame", self._mark, mark)]
         skews = skews_ms(pictures, house.page.speaker.spans)
+        del house.page.speaker.spans[:-1]
+        self._fallen += self._falls(mark)
         pids = {**house.nodes(), "supervisor": house.kiosk.pid}
         sample = Sample(
             round(now - self._began, 1),
@@ -145,10 +150,18 @@ class _Talk:
             round(len(pictures) / (now - self._sampled), 2),
             round(median(skews), 2) if skews else None,
         )
-        self._sampled, self._mark = now, house.seen.mark()
-        house.seen.forget(self._mark)
-        del house.page.speaker.spans[:-1]
+        self._sampled, self._mark = now, mark  # reading the processes takes long: what came meanwhile is the next sample's
+        house.seen.forget(mark)
         return [sample]
+
+    @property
+    def fallen(self) -> list[str]:
+        """The nodes that fell or were given up so far, and why: a leak ends with its process, and would be nowhere else to be seen."""
+        return self._fallen + self._falls(None)
+
+    def _falls(self, before: int | None) -> list[str]:
+        events = [entry.what for entry in self._house.seen.all("bus nodes", self._mark, before)]
+        return [f"{event.node} {event.state.value}: {event.reason}" for event in events if event.state in _FALLS]
 
 
 def _count(pid: int, what: str) -> int:
@@ -173,7 +186,9 @@ def skews_ms(pictures: Sequence[Picture], spans: Sequence[Span]) -> list[float]:
     return found
 
 
-def judge(samples: Sequence[Sample], *, unanswered: Sequence[str] = (), leftovers: Sequence[str] = ()) -> dict[str, Any]:
+def judge(
+    samples: Sequence[Sample], *, fallen: Sequence[str] = (), unanswered: Sequence[str] = (), leftovers: Sequence[str] = ()
+) -> dict[str, Any]:
     """The report over the samples after the warm-up, and the verdict. What cannot be judged for want of samples is a failure too."""
     whole = samples[-1].at_s if samples else 0.0
     settled = [one for one in samples if one.at_s >= min(WARM_UP[0] * whole, WARM_UP[1])]
@@ -192,14 +207,15 @@ def judge(samples: Sequence[Sample], *, unanswered: Sequence[str] = (), leftover
     worst = {**figures, "skew_drift_ms": None if figures["skew_drift_ms"] is None else abs(figures["skew_drift_ms"])}
     failed = [name for name, limit in LIMITS.items() if (found := worst[name]) is None or found >= limit]
     failed += [f"{kind} of {name}" for kind, rows in constant.items() for name, (before, after) in rows.items() if before != after]
-    failed += (["unanswered"] if unanswered else []) + (["leftovers"] if leftovers else [])
+    failed += [name for name, found in (("fallen", fallen), ("unanswered", unanswered), ("leftovers", leftovers)) if found]
     return {
         **figures, **constant,
         "pss_mb": {name: {"first": _middle(first, name), "last": _middle(last, name),
                           "per_hour": _per_hour(settled, lambda one, name=name: one.pss_mb.get(name))} for name in names},  # type: ignore[misc]
         "fps": measure.quantiles([one.fps for one in settled]),
         "skew_ms": measure.quantiles([one.skew_ms for one in settled if one.skew_ms is not None]),
-        "unanswered": list(unanswered), "leftovers": list(leftovers), "samples": len(samples), "settled": len(settled),
+        "fallen": list(fallen), "unanswered": list(unanswered), "leftovers": list(leftovers),
+        "samples": len(samples), "settled": len(settled),
         "limits": LIMITS, "failed": failed, "verdict": "fails" if failed else "holds",
     }  # fmt: skip
 

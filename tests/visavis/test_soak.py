@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
-from runtime.messages import VOICE_RATE
-from visavis.chaos.hearing import Span
-from visavis.soak import Picture, Sample, judge, rows, skews_ms
+from runtime.messages import VOICE_RATE, NodeEvent, NodeState
+from visavis import _processes
+from visavis.chaos.hearing import Loudspeaker, Span
+from visavis.chaos.house import House
+from visavis.soak import Picture, Sample, _Talk, judge, rows, skews_ms
 
 pytestmark = pytest.mark.unit
 S = 1_000_000_000
@@ -58,6 +65,48 @@ def test_silence_and_leftovers_fail_too() -> None:
     assert "pss_mb_per_hour" in judge(samples()[:1])["failed"]
     assert judge([])["verdict"] == "fails"
     assert [line[0] for line in rows(judge(samples()))] == ["stage", "voice"]
+
+
+def test_a_node_that_fell_fails() -> None:
+    """A crash gives back what had leaked, so that nothing seems to grow: the fall itself is named."""
+    found = judge(samples(), fallen=["voice: exited: signal 9"])
+    assert (found["verdict"], found["failed"], found["fallen"]) == ("fails", ["fallen"], ["voice: exited: signal 9"])
+    assert judge(samples(), fallen=[])["verdict"] == "holds"
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> _Talk:
+    """A visitor in a house of which only the log is used; this process stands for the supervisor."""
+    house = House(tmp_path)
+    house.kiosk = cast("Any", SimpleNamespace(pid=os.getpid()))
+    house.page = cast("Any", SimpleNamespace(speaker=Loudspeaker()))
+    return _Talk(house)
+
+
+def test_who_fell_is_kept_when_the_log_is_forgotten(talk: _Talk) -> None:
+    """Each fall is told once, also the one after the last sample; nodes that come up are none."""
+    seen = talk._house.seen
+    for state, reason in ((NodeState.STARTING, ""), (NodeState.READY, ""), (NodeState.DOWN, "stuck"), (NodeState.READY, "")):
+        seen.add("bus nodes", NodeEvent(0, 1, "voice", state, 1, reason))
+    assert len(talk.pass_time(0.0)) == 1
+    seen.add("bus nodes", NodeEvent(0, 1, "stage", NodeState.GIVEN_UP, 9, "cannot work"))
+    assert talk.fallen == ["voice down: stuck", "stage given_up: cannot work"]
+    assert len(talk.pass_time(0.0)) == 1
+    assert talk.fallen == ["voice down: stuck", "stage given_up: cannot work"]
+
+
+def test_frames_that_come_while_the_processes_are_read_count_for_the_next_sample(talk: _Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is thrown away, none counts twice."""
+
+    def read(_: int) -> float:
+        talk._house.seen.add("page frame", (2, -1.0))
+        return 1.0
+
+    monkeypatch.setattr(_processes, "pss_mb", read)
+    talk._house.seen.add("page frame", (1, -1.0))
+    first, second = talk.pass_time(0.0)[0], talk.pass_time(0.0)[0]
+    assert first.fps > 0
+    assert second.fps > 0
 
 
 def test_a_picture_is_late_against_its_sound_or_not_at_all() -> None:
