@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from visavis.bench import thermal_page
 from visavis.rehearse.measure import Quantiles
 
 __all__ = ["BenchError", "flatten", "print_table", "quantile_row", "render", "write"]
@@ -15,6 +16,8 @@ __all__ = ["BenchError", "flatten", "print_table", "quantile_row", "render", "wr
 _ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS = _ROOT / "docs" / "benchmarks"
 PAGE = _ROOT / "docs" / "benchmarks.md"
+HEAT = _ROOT / "docs" / "heat.md"
+"""It has the figures of `thermal`, with what they mean."""
 _ABOUT = {"machine", "turns", "not_found", "trouble", "title", "note"}
 _QUANTILES = ("n", "p50", "p95", "p99")
 _INTRO = """# Benchmarks
@@ -128,4 +131,6 @@ def write(folder: Path | None = None, page: Path = PAGE) -> Path:
     if not results:
         raise BenchError(f"no results in {folder}: run `visavis bench orders --json {folder}/orders.json` and the like first")
     page.write_text(render(results), encoding="utf-8")
+    if page == PAGE and "thermal" in results:
+        thermal_page.fill(HEAT, results["thermal"])
     return page
