@@ -67,7 +67,12 @@ class Controller:
         self._lock = _lock(settings.data / "lock")
         self.authority = Authority(settings.data / "authority", times.wall_ms(), crl_url=settings.crl_url)
         self.db = open_database(settings.store)
-        inventory.belongs(self.db, self.authority)
+        try:
+            inventory.belongs(self.db, self.authority)
+        except FleetError:
+            self.db.close()
+            self._lock.close()
+            raise
         self.holder = f"{socket.gethostname()}-{secrets.token_hex(8)}"
         self.lease = Lease(self.db, "main", self.holder)
         place = Place(
@@ -400,7 +405,7 @@ class Controller:
                 self._hear_statuses(self._led)
                 if self._led:
                     self._listening_since = self.times.wall_ms()
-                    self.post.up()
+                    self.post.lead(self.lease.after_crash)
             await asyncio.sleep(self.settings.lease_s)
 
     async def _prune(self) -> None:

@@ -38,6 +38,7 @@ class Lease:
         self._seen: _Row | None = None
         self._seen_ms = 0
         self._until_ms = 0
+        self.after_crash = False  # whoever led before did not let go
 
     def leads(self, now_ms: int) -> bool:
         """Whether this one leads; takes the lease if it is free. Call it every `RENEW_MS`. Blocks. Raises Unavailable."""
@@ -49,6 +50,8 @@ class Lease:
                 self._seen, self._seen_ms = row, now_ms
             free = row is None or not row.holder or now_ms - self._seen_ms >= LEASE_MS
             mine = row is not None and row.holder == self._holder
+            if free and not mine:
+                self.after_crash = row is not None and bool(row.holder)
             if mine or free:
                 self._keep(tx, self._holder, row.count + 1 if row else 1)
         if mine or free:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,11 +12,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import NameOID
 
-from fleet.authority import Issued, write_private
-from fleet.broker import CONTROLLER, rights
+from fleet.authority import Authority, Issued, write_private
+from fleet.broker import CONTROLLER, Place, configuration, rights
 from fleet.errors import BadRequest
+from runtime.telemetry import is_id
 
-__all__ = ["Elsewhere", "Outside", "outside"]
+__all__ = ["Elsewhere", "Outside", "broker_files", "outside"]
 
 log = logging.getLogger("broker")
 
@@ -52,6 +54,8 @@ def outside(
     for file in (ca, certificate, key):
         if file is not None and not file.is_file():
             raise BadRequest(f"{file} is not a file")
+    if not is_id(controller):
+        raise BadRequest(f"{controller!r} cannot name a controller: letters, digits, '.', '_', '-', at most 63, the first no sign")
     name = f"{CONTROLLER}-{controller}"
     if certificate is not None and key is not None:
         try:
@@ -67,6 +71,21 @@ def _common_name(pem: bytes) -> str:
     if not names or not str(names[0].value):
         raise ValueError("the certificate has no common name")
     return str(names[0].value)
+
+
+def broker_files(
+    authority: Authority, *, names: Sequence[str], controllers: Sequence[str], place: Place, user: str, tenant: str, days: int, now_ms: int
+) -> dict[str, bytes]:
+    """By name, the files of a mosquitto that somebody else runs, which lie in `place.folder` there; `revoked.pem` is the authority's."""
+    issued = authority.issue("broker", days, now_ms, names=names)
+    return {
+        "mosquitto.conf": configuration(place, user).encode(),
+        "rights": rights(tenant, [f"{CONTROLLER}-{name}" for name in controllers]).encode(),
+        "ca.pem": authority.pem,
+        "broker.pem": issued.certificate,
+        "broker.key": issued.key,
+        "revoked.pem": authority.revoked.read_bytes(),
+    }
 
 
 class Elsewhere:

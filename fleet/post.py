@@ -37,7 +37,7 @@ class Post:
         self._due: set[str] = set()
         self._sent: list[str] = []
         self._publishing: dict[int, str] = {}
-        self._anew = False
+        self._anew = self._was_up = False
         self._wake = asyncio.Event()
 
     def due(self, device: str) -> None:
@@ -49,10 +49,20 @@ class Post:
             self._pass_on(device)
 
     def up(self) -> None:
-        """The broker may have forgotten what it held, or another controller sent before: send again what has no answer."""
+        """There is a connection to the broker. It may have forgotten what it held: send again what has no answer.
+
+        Of several controllers that is for whoever led or was connected before: the broker of one that is new here forgot nothing.
+        """
         self._publishing.clear()
-        self._anew = True
+        self._anew = self._anew or self._was_up or self._mine()
+        self._was_up = True
         self._wake.set()
+
+    def lead(self, after_crash: bool) -> None:
+        """This controller leads from now on. What one that crashed had sent may be lost with it: it is sent again."""
+        self._publishing.clear()
+        self._anew = self._anew or after_crash
+        self.due("")
 
     def published(self, mid: int, code: int) -> None:
         """The broker's answer."""

@@ -17,7 +17,7 @@ _OURS = {CONTROLLER, SPARKPLUG, HOME_ASSISTANT, "~broker"}
 def admit(db: Database, authority: Authority, name: str, days: int, now_ms: int) -> Issued:
     """A certificate for a program called `name`; a running controller lets it in within seconds. Raises BadRequest."""
     own = f"~{name}"
-    if not is_id(name) or own in _OURS:
+    if not is_id(name) or own in _OURS or own.startswith(CONTROLLER):
         raise BadRequest(f"{name!r} cannot name a reader: letters, digits, '.', '_', '-', at most 63, the first no sign, and none of ours")
     if not 1 <= days <= 3650:
         raise BadRequest("a certificate is valid from 1 to 3650 days")

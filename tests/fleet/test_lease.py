@@ -38,6 +38,7 @@ def test_one_leads_and_the_next_takes_over(two):
     last = 1_000_000 + 9 * RENEW_MS
     assert not b.leads(last + LEASE_MS - 1)
     assert b.leads(last + LEASE_MS)
+    assert b.after_crash
     assert not a.leads(10 * RENEW_MS)
     assert not a.held(10 * RENEW_MS)
     assert b.held(last + LEASE_MS)
@@ -65,6 +66,7 @@ def test_a_lease_that_was_given_back(two):
     a.release()
     assert not a.held(1)
     assert b.leads(2)
+    assert not b.after_crash
     assert not a.leads(2)
 
 
