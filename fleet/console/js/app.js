@@ -2,6 +2,7 @@
 import { render } from "../vendor/preact.js";
 import { useEffect, useState } from "../vendor/hooks.js";
 import { api, html, live, Trouble } from "./lib.js";
+import { Alerts, OneAlert, useAlertCounts } from "./alerts.js";
 import { Door } from "./door.js";
 import { Fleet } from "./fleet.js";
 import { Box } from "./box.js";
@@ -10,6 +11,7 @@ import { People } from "./people.js";
 
 const PAGES = [
   ["fleet", "Boxes", "viewer"],
+  ["alerts", "Alerts", "viewer"],
   ["events", "Events", "viewer"],
   ["audit", "Audit", "admin"],
   ["people", "People", "admin"],
@@ -22,6 +24,8 @@ const place = () => {
 
 function Page({ at, me, catalogue }) {
   if (at.page === "box" && at.rest[0]) return html`<${Box} key=${at.rest[0]} name=${at.rest[0]} me=${me} catalogue=${catalogue} />`;
+  if (at.page === "alerts") return html`<${Alerts} key=${at.rest[0]} rest=${at.rest} me=${me} catalogue=${catalogue} />`;
+  if (at.page === "alert" && at.rest[0]) return html`<${OneAlert} key=${at.rest[0]} id=${at.rest[0]} me=${me} />`;
   if (at.page === "events") return html`<${Events} catalogue=${catalogue} />`;
   if (at.page === "audit" && me.role === "admin") return html`<${Audit} />`;
   if (at.page === "people" && me.role === "admin") return html`<${People} me=${me} />`;
@@ -33,6 +37,7 @@ function Console() {
   const [catalogue, setCatalogue] = useState(null);
   const [trouble, setTrouble] = useState("");
   const [at, setAt] = useState(place());
+  const alerts = useAlertCounts(Boolean(me?.name));
 
   useEffect(() => {
     const moved = () => setAt(place());
@@ -61,7 +66,8 @@ function Console() {
       <span class="brand">Visavis fleet</span>
       <nav aria-label="Pages">
         ${PAGES.filter(([, , role]) => role === "viewer" || me.role === role).map(
-          ([page, text]) => html`<a href=${`#${page}`} aria-current=${at.page === page || (page === "fleet" && at.page === "box") ? "page" : null}>${text}</a>`,
+          ([page, text]) => html`<a href=${`#${page}`} aria-current=${at.page === page || (page === "fleet" && at.page === "box") || (page === "alerts" && at.page === "alert") ? "page" : null}>${text}${
+            page === "alerts" && alerts?.firing > 0 ? html` <span class="count ${alerts.open ? "bad" : ""}">${alerts.firing}<span class="unseen"> firing</span></span>` : ""}</a>`,
         )}
       </nav>
       <span class="who small">${me.name} · ${me.role} <button onClick=${leave}>Sign out</button></span>

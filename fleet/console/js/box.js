@@ -1,6 +1,7 @@
 // One box: how it is now and was, what happened, what it may be told to do.
 import { useState } from "../vendor/hooks.js";
 import { ago, api, clock, Condition, html, query, show, State, Sure, Title, Trouble, useLive, useLoad, useTick, verdict } from "./lib.js";
+import { BoxAlerts } from "./alerts.js";
 import { Chart } from "./chart.js";
 import { Commands } from "./commands.js";
 import { Enrol } from "./enrol.js";
@@ -87,6 +88,7 @@ export function Box({ name, me, catalogue }) {
     ${concerns.length > 0 && html`<section class="note"><h2>To look at</h2><ul class="row">${concerns.map(
       ({ title, found, text }) => html`<li key=${title}>${title}: <span class="mark ${found}">${text}</span></li>`,
     )}</ul></section>`}
+    <${BoxAlerts} name=${name} />
     <section class="card"><h2>What it is</h2><dl class="groups">${facts.map(
       ([key, value]) => html`<div key=${key}><dt class="small soft">${key}</dt><dd>${value}</dd></div>`,
     )}</dl></section>

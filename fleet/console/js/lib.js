@@ -64,10 +64,11 @@ export function live(on) {
   stream = null;
   if (!on) return;
   stream = new EventSource("/api/v1/live");
-  stream.addEventListener("devices", (event) => {
-    const names = new Set(JSON.parse(event.data));
+  const tell = (names) => {
     for (const listener of listeners) listener(names);
-  });
+  };
+  stream.addEventListener("devices", (event) => tell(new Set(JSON.parse(event.data))));
+  stream.addEventListener("alerts", () => tell(new Set(["/alerts"])));
   stream.addEventListener("open", () => {
     for (const listener of listeners) listener(null);
   });
