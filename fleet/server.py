@@ -37,8 +37,8 @@ class Server:
         files = {file.relative_to(_CONSOLE).as_posix(): file for file in _CONSOLE.rglob("*") if file.suffix in _KINDS}
         app.router.add_get("/", _file(files["index.html"]))
         for name, file in files.items():
-        app.router.add_get("/revoked.crl", self._revoked)
             app.router.add_get(f"/{name}", _file(file))
+        app.router.add_get("/revoked.crl", self._revoked)
         # Browsers that look at the console keep a stream open: they are not waited for.
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
 
@@ -77,13 +77,13 @@ class Server:
             return ipaddress.ip_address(host).is_loopback
         except ValueError:
             return host == "localhost"
+
     async def _revoked(self, _: web.Request) -> web.Response:
         """For brokers that fetch the list of revoked certificates; it is no secret."""
         file = self._controller.authority.revoked.with_suffix(".crl")
         if not file.exists():
             raise web.HTTPNotFound(text="start the controller with --crl-url")
         return web.Response(body=file.read_bytes(), content_type="application/pkix-crl", headers=HEADERS)
-
 
     def _tls(self) -> ssl.SSLContext:
         controller = self._controller
