@@ -1,7 +1,7 @@
 """The rules of supervision for one node, without I/O: `decide(life, event, now) → (life, actions)`.
 
-A node is started, is ready when it says so, and must show progress. Dead: restarted alone, with a back-off that doubles while it keeps
-dying. Alive but stuck: a stack dump, then the kill. After `MAX_CRASHES` within `CRASH_WINDOW_NS` it is given up, which takes its feature
+A node is started, is ready when it says so, and must show progress. Dead: restarted alone, at once the first time, then with a back-off
+that doubles while it keeps dying. Alive but stuck: a stack dump, then the kill. After `MAX_CRASHES` within `CRASH_WINDOW_NS` it is given up, which takes its feature
 away, and tried again once a minute: the box is unattended for months, and what was wrong may have passed.
 """
 
@@ -117,7 +117,8 @@ def _exited(life: Life, status: int, now_ns: int) -> tuple[Life, tuple[Action, .
     crashes = (*(t for t in life.crashes if now_ns - t < CRASH_WINDOW_NS), now_ns)
     hopeless = status == CANNOT_WORK_HERE or len(crashes) >= MAX_CRASHES
     state = NodeState.GIVEN_UP if hopeless else NodeState.DOWN
-    delay = RETRY_GIVEN_UP_NS if hopeless else min(MAX_DELAY_NS, FIRST_DELAY_NS << (len(crashes) - 1))
+    again = min(MAX_DELAY_NS, FIRST_DELAY_NS << (len(crashes) - 2)) if len(crashes) > 1 else 0
+    delay = RETRY_GIVEN_UP_NS if hopeless else again
     reason = _reason(life, status)
     after = replace(life, state=state, alive=False, due_ns=now_ns + delay, restarts=life.restarts + 1, crashes=() if hopeless else crashes)
     return after, (Command.CLEAN, Announce(state, reason))

@@ -9,6 +9,7 @@ from runtime.messages import NodeState
 from runtime.supervision import (
     CANNOT_WORK_HERE,
     DUMP_GRACE_NS,
+    FIRST_DELAY_NS,
     MAX_CRASHES,
     RETRY_GIVEN_UP_NS,
     SECOND,
@@ -41,11 +42,15 @@ def test_starts_then_is_ready():
     assert (life.state, actions) == (NodeState.READY, (Announce(NodeState.READY),))
 
 
-def test_dead_node_is_restarted_alone_after_back_off():
-    """After a crash the dead node's traces are cleaned and it is started again when the delay is over, not before."""
+def test_dead_node_is_restarted_alone_at_once_and_after_back_off_the_next_time():
+    """After a crash the dead node's traces are cleaned and it is started again; one that dies again soon waits, and not less."""
     life, actions = decide(running(), Exited(-9), SECOND)
     assert actions[0] is Command.CLEAN
     assert actions[1] == Announce(NodeState.DOWN, "ended by signal 9")
+    life, actions = decide(life, ALIVE, SECOND)
+    assert Command.START in actions
+    life, _ = decide(life, Exited(-9), 2 * SECOND)
+    assert life.due_ns == 2 * SECOND + FIRST_DELAY_NS
     assert decide(life, ALIVE, life.due_ns - 1)[1] == ()
     assert Command.START in decide(life, ALIVE, life.due_ns)[1]
 
