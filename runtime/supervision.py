@@ -1,8 +1,8 @@
 """The rules of supervision for one node, without I/O: `decide(life, event, now) → (life, actions)`.
 
 A node is started, is ready when it says so, and must show progress. Dead: restarted alone, at once the first time, then with a back-off
-that doubles while it keeps dying. Alive but stuck: a stack dump, then the kill. After `MAX_CRASHES` within `CRASH_WINDOW_NS` it is given up, which takes its feature
-away, and tried again once a minute: the box is unattended for months, and what was wrong may have passed.
+that doubles while it keeps dying. Alive but stuck: a stack dump, then the kill. After `MAX_CRASHES` within `CRASH_WINDOW_NS` it is given
+up, which takes its feature away, and tried again once a minute: the box is unattended for months, and what was wrong may have passed.
 """
 
 from __future__ import annotations
