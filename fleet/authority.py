@@ -87,6 +87,8 @@ class Authority:
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(x509.SubjectAlternativeName([_general(one) for one in names or (f"{name.removeprefix('~')}",)]), critical=False)
         )
+        if self._crl_url and not names:
+            builder = builder.add_extension(x509.CRLDistributionPoints([self._point()]), critical=False)
         signed = builder.sign(self._key, hashes.SHA256())
         return Issued(
             name=name,
@@ -98,8 +100,6 @@ class Authority:
 
     def write_revoked(self, serials: Iterable[str], now_ms: int) -> None:
         """Write the list of revoked certificates anew. A broker reads it when it is told to."""
-        if self._crl_url and not names:
-            builder = builder.add_extension(x509.CRLDistributionPoints([self._point()]), critical=False)
         now = _moment(now_ms)
         builder = x509.CertificateRevocationListBuilder().issuer_name(self._ca.subject).last_update(now - _BACK)
         # OpenSSL refuses everybody once the list is out of date; it is written at each start and each revocation.
