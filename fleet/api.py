@@ -13,6 +13,7 @@ from fleet import accounts, history, inventory, journal
 from fleet.accounts import Role
 from fleet.api_alerts import ALERT_ROUTES
 from fleet.api_jobs import JOB_ROUTES
+from fleet.api_renewals import RENEWAL_ROUTES
 from fleet.ask import HEADERS, Ask, Body, Route, row
 from fleet.bundle import bundle
 from fleet.errors import BadRequest
@@ -133,7 +134,7 @@ async def _enrol(ask: Ask) -> Bundle:
     issued = await ask.thread(inventory.enrol, ask.db, controller.authority, wanted.name, wanted.days, ask.now_ms)
     await ask.audit("enrol", wanted.name, {"serial": issued.serial, "days": wanted.days})
     settings = controller.settings
-    files = bundle(issued, controller.authority.pem, wanted.broker or settings.broker, settings.tenant)
+    files = bundle(issued, controller.authority.pem, wanted.broker or settings.broker, settings.tenant, settings.renewal_at)
     controller.hub.tell({wanted.name})
     return Bundle(files={name: data.decode() for name, data in files.items()})
 
@@ -271,6 +272,7 @@ ROUTES: tuple[Route, ...] = (
     row("GET", "/live", _V, _live, "Server-sent events: which boxes changed"),
     *ALERT_ROUTES,
     *JOB_ROUTES,
+    *RENEWAL_ROUTES,
     *PEOPLE,
     row("GET", "/openapi.json", None, _openapi, "This document", answer=dict[str, Any]),
     row("GET", "/metrics", _V, _metrics, "For Prometheus, with a viewer's token"),

@@ -16,13 +16,15 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from runtime.telemetry import is_id
 
-__all__ = ["Authority", "Issued", "write_private"]
+__all__ = ["LIST_DAYS", "Authority", "Issued", "write_private"]
 
 _CA_DAYS = 20 * 365
+LIST_DAYS = 90
 _BACK = datetime.timedelta(days=1)
 """Certificates are valid from yesterday: the clock of a box may be behind."""
 
@@ -78,6 +80,15 @@ class Authority:
         if not names and not is_id(name.removeprefix("~")):
             raise ValueError(f"{name!r} cannot name a box: letters, digits, '.', '_', '-', at most 63, the first no sign")
         key = ec.generate_private_key(ec.SECP256R1())
+        return msgspec.structs.replace(self._sign(name, key.public_key(), days, now_ms, names), key=_private(key))
+
+    def certify(self, name: str, key: CertificatePublicKeyTypes, days: int, now_ms: int) -> Issued:
+        """A certificate for a client's key that was made elsewhere; `key` of the answer is empty. ValueError as `issue`."""
+        if not is_id(name):
+            raise ValueError(f"{name!r} cannot name a box")
+        return self._sign(name, key, days, now_ms, ())
+
+    def _sign(self, name: str, key: CertificatePublicKeyTypes, days: int, now_ms: int, names: Sequence[str]) -> Issued:
         usage = ExtendedKeyUsageOID.SERVER_AUTH if names else ExtendedKeyUsageOID.CLIENT_AUTH
         until = _moment(now_ms) + datetime.timedelta(days=days)
         builder = (
@@ -93,7 +104,7 @@ class Authority:
         return Issued(
             name=name,
             certificate=signed.public_bytes(serialization.Encoding.PEM),
-            key=_private(key),
+            key=b"",
             serial=f"{signed.serial_number:x}",
             expires=round(until.timestamp() * 1000),
         )
@@ -102,8 +113,8 @@ class Authority:
         """Write the list of revoked certificates anew. A broker reads it when it is told to."""
         now = _moment(now_ms)
         builder = x509.CertificateRevocationListBuilder().issuer_name(self._ca.subject).last_update(now - _BACK)
-        # OpenSSL refuses everybody once the list is out of date; it is written at each start and each revocation.
-        builder = builder.next_update(now + datetime.timedelta(days=_CA_DAYS))
+        # OpenSSL refuses everybody once the list is out of date; it is written anew after a third of its time (fleet/revocation.py).
+        builder = builder.next_update(now + datetime.timedelta(days=LIST_DAYS))
         for serial in sorted(set(serials)):
             entry = x509.RevokedCertificateBuilder().serial_number(int(serial, 16)).revocation_date(now).build()
             builder = builder.add_revoked_certificate(entry)
@@ -142,7 +153,7 @@ class Authority:
             decipher_only=False,
         )
         builder = (
-            self._begin(name, name, key, now_ms, _moment(now_ms) + datetime.timedelta(days=_CA_DAYS))
+            self._begin(name, name, key.public_key(), now_ms, _moment(now_ms) + datetime.timedelta(days=_CA_DAYS))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(usage, critical=True)
         )
@@ -153,17 +164,17 @@ class Authority:
 
     @staticmethod
     def _begin(
-        subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now_ms: int, until: datetime.datetime
+        subject: x509.Name, issuer: x509.Name, key: CertificatePublicKeyTypes, now_ms: int, until: datetime.datetime
     ) -> x509.CertificateBuilder:
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(issuer)
-            .public_key(key.public_key())
+            .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(_moment(now_ms) - _BACK)
             .not_valid_after(until)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         )
 
 

@@ -117,8 +117,7 @@ class Broker:
             raise BrokerMissing("mosquitto is not installed: apt install mosquitto (its own service may be disabled)")
         _probe(place.host, place.port)
         place.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_private(place.folder / "broker.pem", certificate.certificate)
-        write_private(place.folder / "broker.key", certificate.key)
+        self.certify(certificate)
         self._write_rights()
         write_private(place.folder / "mosquitto.conf", configuration(place, pwd.getpwuid(os.getuid()).pw_name).encode())
         await self._spawn()
@@ -147,6 +146,12 @@ class Broker:
             self._more = more
             self._write_rights()
             self.reload()
+
+    def certify(self, issued: Issued) -> None:
+        """Show this certificate from the next connection on."""
+        write_private(self._place.folder / "broker.pem", issued.certificate)
+        write_private(self._place.folder / "broker.key", issued.key)
+        self.reload()
 
     def reload(self) -> None:
         """Have it read rights and revoked certificates again; live sessions stay."""

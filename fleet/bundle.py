@@ -13,7 +13,7 @@ _TOML = """\
 # For the box's kiosk.toml; paths are relative to it. The key is secret: it exists in this folder only.
 [fleet]
 broker = "{broker}"
-tenant = "{tenant}"
+{renewal}tenant = "{tenant}"
 device = "{name}"
 ca = "ca.pem"
 certificate = "{name}.pem"
@@ -22,10 +22,12 @@ attributes = {{ site = "", model = "" }}
 """
 
 
-def bundle(issued: Issued, ca: bytes, broker: str, tenant: str) -> dict[str, bytes]:
-    """The files by name. `broker` is HOST:PORT as the box reaches it."""
+def bundle(issued: Issued, ca: bytes, broker: str, tenant: str, renewal: str = "") -> dict[str, bytes]:
+    """The files by name. `broker` is HOST:PORT as the box reaches it; `renewal` where it asks once its certificate has ended, "" at the
+    broker's host and the port above.
+    """
     name = issued.name
-    toml = _TOML.format(broker=broker, tenant=tenant, name=name).encode()
+    toml = _TOML.format(broker=broker, tenant=tenant, name=name, renewal=f'renewal = "{renewal}"\n' if renewal else "").encode()
     return {"ca.pem": ca, f"{name}.pem": issued.certificate, f"{name}.key": issued.key, "fleet.toml": toml}
 
 

@@ -21,7 +21,7 @@ import msgspec
 
 from fleet import accounts, history, inventory, journal
 from fleet.alerts import Alerts
-from fleet.authority import Authority, write_private
+from fleet.authority import Authority, Issued, write_private
 from fleet.broker import CONTROLLER, Broker, Place
 from fleet.database import open_database
 from fleet.echo import Echo
@@ -35,10 +35,12 @@ from fleet.post import Post
 from fleet.projections.outlet import Target
 from fleet.projections.together import Projections, rights
 from fleet.readers import readers
+from fleet.registrar import Registrar
 from fleet.revocation import Revocation
 from fleet.server import Server
 from fleet.settings import Settings
 from fleet.steward import Steward
+from fleet.upkeep import OWN_DAYS
 from runtime import telemetry as t
 from runtime.telemetry.times import Times
 
@@ -47,7 +49,6 @@ __all__ = ["Controller", "Settings"]
 log = logging.getLogger("fleet")
 
 _BATCH = 1000
-_OWN_DAYS = 5 * 365
 _HOUR_S = 3600.0
 _SETTINGS_S = 3600
 _OUTSIDE_S = 10.0
@@ -91,6 +92,15 @@ class Controller:
         self.echo = Echo(self.db, self.hub, self.holder, self._mail_elsewhere)
         self.post = Post(self.db, times.wall_ms, send=self._send_order, mine=self.leads, pass_on=self.echo.has_mail)
         self.link = Link(self._login(), self._patterns(), came=self._came, up=self._up, published=self.post.published)
+        self.registrar = Registrar(
+            self.db,
+            self.authority,
+            settings.data / "authority",
+            times.wall_ms,
+            send=lambda device, kind, body, expiry_s: self._send(device, kind, body, expiry_s=expiry_s),
+            strange=self._strange,
+            tell=self.hub.tell,
+        )
         self.server = Server(self)
         self.projections = Projections(
             settings.config, self.db, self.hub, own=self._own, now_ms=times.wall_ms, tenant=settings.tenant, console=self.server.url
@@ -140,11 +150,13 @@ class Controller:
         outside = self.settings.outside
         if outside is None or outside.certificate is None:
             login = self._login()
-            own = self.authority.issue(login.name, _OWN_DAYS, now)
-            write_private(login.certificate, own.certificate)
-            write_private(login.key, own.key)
+            self._certify(login.name, login.certificate, login.key, now)
         await self._begin_to_lead()
-        await self.broker.start(self.authority.issue("broker", _OWN_DAYS, now, names=self.names))
+        if isinstance(self.broker, Broker):
+            await self.broker.start(self.registrar.upkeep.keep("broker", self.broker.certify, now, self.names))
+        else:
+            await self.broker.start(self.authority.issue("broker", OWN_DAYS, now, names=self.names))
+        await self.registrar.start(self.settings.broker_host, self.settings.renewal, self.names)
         for work in (
             self.link.run(),
             self._ingest(),
@@ -177,6 +189,7 @@ class Controller:
     async def stop(self) -> None:
         """End everything; what was received but not committed will come again."""
         await self.server.close()
+        await self.registrar.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -236,12 +249,19 @@ class Controller:
     def _own(self, name: str) -> Target:
         """The fleet's own broker, as one of ours uses it."""
         folder = self.settings.data / "authority"
-        issued = self.authority.issue(name, _OWN_DAYS, self.times.wall_ms())
         certificate, key = folder / f"{name[1:]}.pem", folder / f"{name[1:]}.key"
-        write_private(certificate, issued.certificate)
-        write_private(key, issued.key)
-        ca = folder / "ca.pem"
-        return Target(host="localhost", port=self.settings.broker_port, tls=True, ca=ca, certificate=certificate, key=key)
+        self._certify(name, certificate, key, self.times.wall_ms())
+        login = self._login()
+        return Target(host=login.host, port=login.port, tls=True, ca=login.ca, certificate=certificate, key=key)
+
+    def _certify(self, name: str, certificate: Path, key: Path, now_ms: int) -> None:
+        """Keep a certificate of ours in these files."""
+
+        def write(issued: Issued) -> None:
+            write_private(certificate, issued.certificate)
+            write_private(key, issued.key)
+
+        write(self.registrar.upkeep.keep(name, write, now_ms))
 
     def _login(self) -> Login:
         folder, outside = self.settings.data / "authority", self.settings.outside
@@ -303,6 +323,7 @@ class Controller:
             self._strange(device, cause)
         self._release(batch)
         self.projections.late(done.late)
+        await self.registrar.answer(done.renewals)
         self.hub.tell(done.devices)
         self.steward.came(online=done.online, born=done.born)
         for device in done.online:
@@ -377,6 +398,7 @@ class Controller:
 
     async def _look(self) -> None:
         now, changed = self.times.wall_ms(), set()
+        await self.registrar.look()
         if self.leads():
             changed |= set(await asyncio.to_thread(journal.expire, self.db, now))
         if self.link.connected.is_set():

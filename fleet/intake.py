@@ -151,6 +151,7 @@ class Committed:
     duplicates: int = 0
     late: list[tuple[str, int, dict[str, Any]]] = field(default_factory=list)  # health of another time: device, when, values
     strange: list[tuple[str, str]] = field(default_factory=list)  # device, cause
+    renewals: list[tuple[str, str]] = field(default_factory=list)  # device, certificate request
 
 
 class Intake:
@@ -208,6 +209,8 @@ class _Batch:
             self._health(message, body, face)
         elif isinstance(body, t.EventBody):
             self._event(message, body)
+        elif isinstance(body, t.Renew):
+            self._done.renewals.append((message.device, body.request))
         elif isinstance(body, t.Birth):
             self._birth(message, body, face)
         elif isinstance(body, t.Answer):

@@ -11,13 +11,16 @@ from pathlib import Path
 import msgspec
 
 from fleet import inventory
-from fleet.authority import Authority
+from fleet.authority import LIST_DAYS, Authority
 from fleet.database import Database
 from fleet.link import Login, evict
 
 __all__ = ["Revocation"]
 
 log = logging.getLogger("fleet")
+
+_DAY_MS = 86_400_000
+_AGAIN_MS = LIST_DAYS * _DAY_MS // 3
 
 
 class Revocation:
@@ -29,11 +32,12 @@ class Revocation:
         self._db, self._authority, self._folder = db, authority, folder
         self._login, self._reload, self._copy = login, reload, copy
         self._written: frozenset[str] | None = None
+        self._written_ms = 0
 
     def write(self, now_ms: int) -> bool:
-        """Write the list if it is not what the store says; returns whether it was written. Blocks. Raises Unavailable."""
+        """Write the list if it is not what the store says, or will soon end; returns whether it was written. Blocks. Raises Unavailable."""
         serials = frozenset(inventory.revoked_serials(self._db))
-        if serials == self._written:
+        if serials == self._written and -_DAY_MS <= now_ms - self._written_ms < _AGAIN_MS:
             return False
         self._authority.write_revoked(serials, now_ms)
         if self._copy is not None:
@@ -45,7 +49,7 @@ class Revocation:
             except OSError as error:
                 log.warning("the list of revoked certificates cannot be written to %s: %s; tried again", self._copy, error.strerror)
                 return False
-        self._written = serials
+        self._written, self._written_ms = serials, now_ms
         return True
 
     async def look(self, now_ms: int, leads: bool) -> set[str]:

@@ -49,6 +49,10 @@ CREATE TABLE audit (
   id INTEGER PRIMARY KEY AUTOINCREMENT, ts INTEGER NOT NULL, author TEXT NOT NULL, action TEXT NOT NULL, target TEXT NOT NULL,
   details TEXT NOT NULL, address TEXT NOT NULL);
 CREATE TABLE memo (name TEXT PRIMARY KEY, content TEXT NOT NULL);
+CREATE TABLE renewal (
+  fingerprint TEXT PRIMARY KEY, device TEXT NOT NULL, asked INTEGER NOT NULL, state TEXT NOT NULL, certificate TEXT NOT NULL,
+  request TEXT NOT NULL, ended INTEGER NOT NULL, address TEXT NOT NULL, author TEXT NOT NULL);
+CREATE INDEX renewal_device ON renewal (device, asked);
 CREATE TABLE account (
   name TEXT PRIMARY KEY, role TEXT NOT NULL, password TEXT NOT NULL, created INTEGER NOT NULL, disabled INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE session (digest TEXT PRIMARY KEY, account TEXT NOT NULL, created INTEGER NOT NULL, used INTEGER NOT NULL);

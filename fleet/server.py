@@ -13,7 +13,7 @@ from aiohttp import web
 
 from fleet.api import ROUTES
 from fleet.ask import HEADERS, handler
-from fleet.authority import write_private
+from fleet.authority import Issued, write_private
 from fleet.errors import PortTaken
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ __all__ = ["Server"]
 
 _CONSOLE = Path(__file__).parent / "console"
 _KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-_OWN_DAYS = 825
 
 
 class Server:
@@ -88,12 +87,15 @@ class Server:
     def _tls(self) -> ssl.SSLContext:
         controller = self._controller
         folder = controller.settings.data / "authority"
-        issued = controller.authority.issue("console", _OWN_DAYS, controller.times.wall_ms(), names=controller.names)
-        write_private(folder / "console.pem", issued.certificate)
-        write_private(folder / "console.key", issued.key)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(folder / "console.pem", folder / "console.key")
+
+        def show(issued: Issued) -> None:
+            write_private(folder / "console.pem", issued.certificate)
+            write_private(folder / "console.key", issued.key)
+            context.load_cert_chain(folder / "console.pem", folder / "console.key")
+
+        show(controller.registrar.upkeep.keep("console", show, controller.times.wall_ms(), controller.names))
         return context
 
 

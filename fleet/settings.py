@@ -17,7 +17,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`names` are host names and addresses under which boxes reach the broker; an empty `broker_host` is all interfaces.
 
     `database` is the address of a PostgreSQL, "" a file in the folder. With `outside` no broker is started; `crl_url` is where such a
-    broker fetches the list of revoked certificates.
+    broker fetches the list of revoked certificates. `renewal_port` is for boxes whose certificate has ended, 0 the one above the broker's.
     """
 
     data: Path
@@ -31,6 +31,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database: str = ""
     outside: Outside | None = None
     crl_url: str = ""
+    renewal_port: int = 0
     ack_s: float = 1.0
     watch_s: float = 2.0
     alert_s: float = 5.0
@@ -42,6 +43,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.outside is not None:
             return f"{self.outside.host}:{self.outside.port}"
         return f"{self.names[0] if self.names else socket.gethostname()}:{self.broker_port}"
+
+    @property
+    def renewal(self) -> int:
+        """The port for boxes whose certificate has ended."""
+        return self.renewal_port or self.broker_port + 1
+
+    @property
+    def renewal_at(self) -> str:
+        """HOST:PORT of that for the boxes, "" if it is where they look by themselves."""
+        here = f"{self.names[0] if self.names else socket.gethostname()}:{self.renewal}"
+        return "" if self.outside is None and self.renewal == self.broker_port + 1 else here
 
     @property
     def store(self) -> str | Path:

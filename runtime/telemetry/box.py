@@ -123,6 +123,7 @@ class Uplink:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), _TICK_S)
             self._woken.clear()
+        await self._identity.close()
         self._end()
 
     def _begin(self) -> None:

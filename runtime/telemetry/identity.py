@@ -13,7 +13,7 @@ import json
 import logging
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +66,7 @@ class Identity:
         self._down_ms = times.mono_ms()
         self._clock: tuple[int, int] | None = None  # the controller's time and ours when it came
         self._task: asyncio.Task[None] | None = None
+        self._came = ""
 
     # --- which pair
 
@@ -149,16 +150,27 @@ class Identity:
         """Let time pass."""
         if self._task is not None:
             return
+        if self._came:
+            came, self._came = self._came, ""
+            self._begin(self._accept(came))
+            return
         trial = any(pair.source == "trial" for pair in self._pairs)
         facts = Facts(self._times.mono_ms(), self.now_ms, self._down_ms, self._newest(), trial)
         self._renewal, step = decide(self._renewal, facts)
         if step is Step.TRY:
             self._leave()
         elif step is not Step.NOTHING:
-            self._begin(step)
+            work = {Step.ASK: self._request, Step.ASK_LATE: self._request_late, Step.DISCARD: self._discard}[step]
+            self._begin(work())
 
     def _newest(self) -> Pair | None:
         return max((pair for pair in self._pairs if pair.source != "trial"), key=lambda pair: pair.begins, default=None)
+
+    async def close(self) -> None:
+        """The uplink ends: a step that is on its way is given up."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     # --- steps that take a while
 
@@ -166,14 +178,13 @@ class Identity:
         """What the controller answered to our request."""
         if reason:
             self._refused(reason)
-        elif self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._guarded(self._accept(certificate)))
+        else:
+            self._came = certificate  # dealt with at the next tick, when no other step is on its way
 
-    def _begin(self, step: Step) -> None:
-        work = {Step.ASK: self._request, Step.ASK_LATE: self._request_late, Step.DISCARD: self._discard}[step]
-        self._task = asyncio.get_running_loop().create_task(self._guarded(work()))
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._guarded(work))
 
-    async def _guarded(self, work: Any) -> None:
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
         except (_Failed, OSError) as error:
@@ -232,9 +243,11 @@ async def _step(*words: str, given: bytes = b"") -> Any:
     try:
         out, error = await asyncio.wait_for(process.communicate(given), _LIMIT_S)
     except asyncio.TimeoutError as late:
-        process.kill()
-        await process.wait()
         raise _Failed("it took too long") from late
+    finally:
+        if process.returncode is None:  # too slow, or the uplink ends: a step that was killed can be done again
+            process.kill()
+            await process.communicate()
     if process.returncode:
         raise _Failed(error.decode(errors="replace").strip().rpartition("\n")[2][:200] or f"exit status {process.returncode}")
     return json.loads(out)

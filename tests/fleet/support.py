@@ -35,7 +35,8 @@ class Fleet:
 
     def __init__(self, data: Path, times=None, **settings):
         self.data, self.changed = data, threading.Condition()
-        settings = {"broker_host": "127.0.0.1", "broker_port": free_port(), "port": free_port(), "ack_s": 0.05, "watch_s": 0.2} | settings
+        ports = {"broker_port": free_port(), "port": free_port(), "renewal_port": free_port()}
+        settings = {"broker_host": "127.0.0.1", **ports, "ack_s": 0.05, "watch_s": 0.2} | settings
         self.settings = Settings(data=data, names=("localhost",), **settings)
         self.times = times or SetTimes()
         self.error = None
