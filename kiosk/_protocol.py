@@ -73,13 +73,14 @@ class Beat(_Page, frozen=True, tag="beat"):
     """Once a second: how the page does."""
 
     fps: float = 0.0  # distinct frames drawn in the last second
-    gap_ms: float = 0.0  # longest time between two drawn frames
+    gap_ms: float = 0.0  # longest time between two pictures, of the renderer or of the resting face
     age_ms: float = 0.0  # capture to draw, largest of the second (frames waiting for their sound excluded)
     dropped: int = 0  # frames never drawn since the page was loaded
     audio: str = ""  # state of the AudioContext
     underruns: int = 0
     state: str = ""
     heap_mb: float = 0.0
+    rests: int = 0  # how often no frame came in time since the page was loaded, so that the resting face had to move
 
 
 class Input(_Page, frozen=True, tag="input"):
@@ -145,7 +146,7 @@ class FirstFrame(_Page, frozen=True, tag="frame"):
 
 
 class Probe(_Page, frozen=True, tag="probe"):
-    """Frames as drawn: (seq, pts, turn, drawn at ms, heard index at that moment or -1)."""
+    """Frames as drawn: (seq, pts, turn, drawn at ms, heard index at that moment or -1); seq -1: a picture of the resting face."""
 
     frames: tuple[tuple[int, float, int, float, float], ...]
 

@@ -29,7 +29,7 @@ class FrameRecorder:
 
     def __init__(self, folder: Path, *, pixels: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._drawn = (folder / "drawn.jsonl").open("wb")
+        self._drawn = (folder / "drawn.jsonl").open("ab")  # the stage's next life goes on
         self._pixels = (folder / "frames.nv12").open("wb") if pixels else None
         self._index = (folder / "frames.jsonl").open("wb") if pixels else None
         self._offset = 0

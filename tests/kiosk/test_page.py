@@ -192,18 +192,6 @@ def test_still_there_counts_down_and_one_touch_stays(house: House, page: Any) ->
     page.wait_for_selector("#veil", state="hidden")
 
 
-def test_a_face_without_frames_is_not_shown_as_alive(house: House, page: Any) -> None:
-    """Two seconds without a frame: the resting picture, marked as paused; it comes back by itself."""
-    page.wait_for_selector("body[data-face=live]")
-    house.renderer.paused = True
-    page.wait_for_selector("body[data-face=stale]")
-    assert page.is_visible("#still")
-    assert page.inner_text("#posture") == "Picture paused"
-    house.renderer.paused = False
-    page.wait_for_selector("body[data-face=live]")
-    assert page.is_hidden("#still")
-
-
 def test_notices_for_visitor_and_technician_are_shown_and_taken_back(house: House, page: Any) -> None:
     """A lost sense is told in plain words; it disappears when the node is back."""
     lost = m.NodeEvent(0, time.monotonic_ns(), "recogniser", m.NodeState.GIVEN_UP, 5, "no model")

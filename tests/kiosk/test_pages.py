@@ -153,17 +153,3 @@ def test_the_stage_reloads_a_page_that_hangs(house: House, context: Any) -> None
     page.evaluate("() => { setTimeout(() => { const end = performance.now() + 5000; while (performance.now() < end); }, 0); }")
     eventually(lambda: house.alive()["reloads"] == 1, "the stage noticed")
     eventually(lambda: house.alive()["pages"] >= 2 and house.alive()["beats"] > 0, "it is back")
-
-
-def test_the_page_comes_back_to_a_stage_that_was_restarted(house: House, context: Any) -> None:
-    """The lost connection is said after a moment, the face is not shown as alive, and all heals by itself."""
-    page = context.new_page()
-    page.goto(house.url)
-    page.wait_for_selector("body[data-face=live]")
-    house.stop_stage()
-    page.wait_for_selector("#veil[data-kind=offline]:not([hidden])")
-    page.wait_for_selector("body[data-face=stale]")
-    house.start_stage()
-    page.wait_for_selector("#veil", state="hidden")
-    page.wait_for_selector("body[data-face=live]")
-    eventually(lambda: house.alive()["mic"]["live"], "the microphone is heard again")

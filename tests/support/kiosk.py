@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -41,7 +42,9 @@ def grey(level: int, width: int = 64, height: int = 64) -> np.ndarray[Any, np.dt
 
 
 class Renderer(threading.Thread):
-    """Draws the same picture 20 times a second, as the renderer would: with the turn and the sample it is for."""
+    """Draws the same picture 20 times a second, as the renderer would: with the turn and the sample it is for. `moves`: a grey that wanders
+    instead.
+    """
 
     def __init__(self, ctx: Context) -> None:
         super().__init__(daemon=True)
@@ -50,12 +53,15 @@ class Renderer(threading.Thread):
         self._over = threading.Event()
         self.picture = grey(200)
         self.turn, self.pts = 0, -1
-        self.paused = False
+        self.paused = self.moves = False
 
     def run(self) -> None:
+        levels = itertools.cycle([*range(60, 180, 4), *range(180, 60, -4)])
         while not self._over.wait(0.05):
             if self.paused:
                 continue
+            if self.moves:
+                self.picture = grey(next(levels))
             height, width = self.picture.shape[0] * 2 // 3, self.picture.shape[1]
             place = self._ring.begin(width, height)
             if place is not None:

@@ -9,6 +9,7 @@ import { Voice } from "./voice.js";
 const BEAT_MS = 1000;
 const GESTURE_AFTER_MS = 800;
 const MEDIA_RETRY_MS = 500;
+const LASTS_MS = 5000; // what a visitor need not know, a technician is told when it lasts
 const WORKER = "/js/worker.js";
 
 const asked = new URLSearchParams(location.search);
@@ -17,13 +18,13 @@ const policy = window.trustedTypes?.createPolicy("visavis", { createScriptURL: (
   return url;
 } });
 const worker = new Worker(policy ? policy.createScriptURL(WORKER) : WORKER, { type: "module" });
-const canvases = { canvas: document.getElementById("face"), video: document.getElementById("face-video"), still: document.getElementById("still") };
+const [canvas, video, rest, still] = ["face", "face-video", "rest", "still"].map((id) => document.getElementById(id));
 
 let voice = null;
 let offsetMs = 0; // the sound is heard so much later than the browser knows
 const tell = (kind, what) => link.tell(kind, what);
 const heard = (ms) => voice?.heard(ms - offsetMs) ?? null;
-const face = new Face(canvases, heard, tell, asked.has("probe"));
+const face = new Face({ canvas, video, rest, still }, heard, tell, asked.has("probe"));
 const mic = new Mic(tell, (what, given) => worker.postMessage({ k: "mic", ...what }, [given]));
 const ui = new Ui((kind, text = "") => tell("input", { kind, text }), {
   heard,
@@ -52,7 +53,10 @@ const HANDLERS = {
   reload: () => location.reload(),
   busy: () => ui.setLink("busy"),
   replaced: () => ui.setLink("replaced"),
-  closed: () => ui.setLink("closed"),
+  closed: () => {
+    ui.setLink("closed");
+    face.offsetMs = 0;
+  },
 };
 
 function onMessage(kind, message) {
@@ -114,6 +118,8 @@ for (const name of ["pointerdown", "keydown"]) document.addEventListener(name, (
 })();
 
 setInterval(() => {
+  ui.trouble(ui.offlineMs > LASTS_MS ? "No connection to the kiosk's own service: it is tried again and again; see its log"
+    : ui.link === "open" && face.waitedMs > LASTS_MS ? "No pictures come from the renderer: the face only rests; see its log" : "");
   tell("beat", {
     ...face.stats(),
     audio: voice?.context.state ?? "",

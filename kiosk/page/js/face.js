@@ -1,11 +1,16 @@
 /**
  * The face: takes VideoFrames, shows each when the sound it was drawn for is heard. Two presenters behind one interface:
  * a 2D canvas, or a MediaStreamTrackGenerator from 720 lines on (half the CPU there, shown one vsync later).
+ * While none come (the stage or the renderer is being started again) the resting face goes on: rest.js.
  */
+
+import { Rest } from "./rest.js";
 
 const LONGEST_WAIT_MS = 400; // a frame whose sound does not come is shown all the same: the face never freezes
 const QUEUE = 12;
+const REST_AFTER_MS = 120;
 const STALE_MS = 2000;
+const PROBE_ROWS = 4096;
 const GENERATOR_FROM = 720;
 const PROBE_MS = 500;
 
@@ -43,6 +48,7 @@ export class Face {
    */
   constructor(elements, heard, tell, probe) {
     Object.assign(this, elements); // canvas, video, still
+    this.rest = new Rest(elements.rest);
     this.heard = heard;
     this.tell = tell;
     this.probe = probe ? [] : null;
@@ -52,7 +58,8 @@ export class Face {
     this.firstOf = 0; // newest turn whose first frame was shown
     this.vsync = 1000 / 60;
     this.lastTick = 0;
-    this.drawnAt = 0;
+    this.drawnAt = 0; // the newest frame
+    this.shownAt = 0; // the newest picture, of whichever kind
     this.stillAt = 0;
     this.frozen = false; // the visitor wants a still picture
     this.offsetMs = 0; // CLOCK_MONOTONIC minus performance.now()
@@ -98,7 +105,22 @@ export class Face {
       for (const old of this.queue.splice(0, due)) this.drop(old);
       this.show(this.queue.shift(), heard, time);
     }
-    this.setState(this.drawnAt && time - this.drawnAt < STALE_MS ? "live" : this.drawnAt ? "stale" : "none");
+    if (this.drawnAt) this.bridge(time);
+    const late = this.rest.resting ? "resting" : "stale";
+    this.setState(this.drawnAt && time - this.drawnAt < STALE_MS ? "live" : this.drawnAt ? late : "none");
+  }
+
+  /** Nothing new in time: the resting face moves; a still picture that the visitor wants stays one. */
+  bridge(time) {
+    if (time - this.drawnAt < REST_AFTER_MS || this.frozen) this.rest.end(time);
+    else if (this.rest.play(time)) this.seen(time, [-1, -1, 0, time, -1]);
+  }
+
+  /** A picture was shown. */
+  seen(time, row) {
+    if (this.shownAt) this.gap = Math.max(this.gap, time - this.shownAt);
+    this.shownAt = time;
+    if (this.probe && this.probe.push(row) > PROBE_ROWS) this.probe.shift();
   }
 
   isDue({ turn, pts, came }, heard, time) {
@@ -109,9 +131,10 @@ export class Face {
   show(one, heard, time) {
     const { frame, pts, seq, turn, captured } = one;
     if (pts < 0) this.keepStill(frame, time);
+    if (pts < 0) this.rest.keep(frame, captured);
+    else this.rest.cut();
     this.choose(frame.displayHeight);
     this.presenter.show(frame);
-    if (this.drawnAt) this.gap = Math.max(this.gap, time - this.drawnAt);
     if (pts < 0) this.age = Math.max(this.age, time + this.offsetMs - captured);
     this.drawnAt = time;
     this.drawn++;
@@ -119,7 +142,7 @@ export class Face {
       this.firstOf = turn;
       this.tell("frame", { turn, pts, ms: time });
     }
-    this.probe?.push([seq, pts, turn, time, heard && heard.turn === turn ? heard.index : -1]);
+    this.seen(time, [seq, pts, turn, time, heard && heard.turn === turn ? heard.index : -1]);
   }
 
   choose(height) {
@@ -155,13 +178,19 @@ export class Face {
   }
 
   sendProbe() {
-    if (this.probe.length) this.tell("probe", { frames: this.probe.splice(0) });
+    // Kept while the stage is away, and until it knows our clock again.
+    if (this.probe.length && this.offsetMs) this.tell("probe", { frames: this.probe.splice(0) });
+  }
+
+  /** How long no frame came, ms. */
+  get waitedMs() {
+    return this.drawnAt ? performance.now() - this.drawnAt : 0;
   }
 
   /** The figures of the last second, and start anew. */
   stats() {
-    const age = performance.now() - this.drawnAt;
-    const figures = { fps: this.drawn, gap_ms: Math.max(this.gap, this.drawnAt ? age : 0), age_ms: this.age, dropped: this.dropped };
+    const age = this.shownAt ? performance.now() - this.shownAt : 0;
+    const figures = { fps: this.drawn, gap_ms: Math.max(this.gap, age), age_ms: this.age, dropped: this.dropped, rests: this.rest.count };
     this.drawn = this.gap = this.age = 0;
     return figures;
   }

@@ -8,7 +8,7 @@ import { Veil } from "./veil.js";
 import { renderCard } from "./card.js";
 
 const $ = (id) => document.getElementById(id);
-const OFFLINE_AFTER_MS = 600;
+const OFFLINE_AFTER_MS = 3000; // a stage that is started again is back before
 const STAY_EVERY_MS = 10000;
 
 export class Ui {
@@ -91,6 +91,16 @@ export class Ui {
     this.link = state;
     this.linkSince = performance.now();
     this.updateVeil();
+  }
+
+  /** How long there has been no connection, ms. */
+  get offlineMs() {
+    return this.link === "open" ? 0 : performance.now() - this.linkSince;
+  }
+
+  /** What the page itself has to tell a technician; "" nothing. */
+  trouble(text) {
+    if ((this.notices.get("page")?.text ?? "") !== text) this.notice({ code: "page", text, audience: "technician" });
   }
 
   setGesture(needed) {
@@ -215,7 +225,7 @@ export class Ui {
     const { s, floor } = this;
     if (this.link === "busy") return { kind: "busy", title: s.busyTitle, text: s.busyText, buttons: [[s.take, () => this.act.take()]] };
     if (this.link === "replaced") return { kind: "replaced", title: s.replacedTitle, text: s.replacedText, buttons: [[s.takeBack, () => this.act.take()]] };
-    if (this.link !== "open" && performance.now() - this.linkSince > OFFLINE_AFTER_MS) return { kind: "offline", title: s.offline, text: s.offlineText };
+    if (this.offlineMs > OFFLINE_AFTER_MS) return { kind: "offline", title: s.offline, text: s.offlineText };
     if (this.needsGesture) return { kind: "start", title: s.startTitle, text: s.startText, buttons: [[s.start, () => this.act.start()]] };
     if (floor.session === "still_there") {
       const left = floor.wipe_in_ms < 0 ? -1 : Math.max(0, floor.wipe_in_ms - (performance.now() - floor.since));
