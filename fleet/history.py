@@ -5,6 +5,7 @@ The coarser tables are written together with the samples, so that what a box tel
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import msgspec
@@ -25,6 +26,10 @@ INSERT INTO {table} (series, ts, low, high, total, count) VALUES (?, ?, ?, ?, ?,
   high = CASE WHEN excluded.high > {table}.high THEN excluded.high ELSE {table}.high END,
   total = {table}.total + excluded.total, count = {table}.count + 1
 """
+
+
+_Sample = tuple[str, str, int, float]
+"""Device, metric, ts, value."""
 
 
 class Curve(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,29 +53,57 @@ def number(name: str, value: object) -> float:
 
 
 class Recorder:
-    """Writes samples; remembers the numbers of series."""
+    """Writes samples; remembers the numbers of series, and the hours that have a whole report."""
 
     def __init__(self) -> None:
-        self._series: dict[tuple[str, str], int] = {}
+        self._series: dict[str, dict[str, int]] = {}
+        self._hours: dict[str, int] = {}
 
     def forget(self) -> None:
         """After a transaction that failed: numbers may have been given in it."""
         self._series.clear()
+        self._hours.clear()
 
-    def write(self, tx: Transaction, samples: Sequence[tuple[str, str, int, float]], now_ms: int) -> None:
-        """Samples as (device, metric, ts, value)."""
-        rows = [(self._number(tx, device, name), ts, value) for device, name, ts, value in samples]
+    def first_of_hour(self, device: str, ts: int) -> bool:
+        """Whether this is the first whole report of its hour that is seen here.
+
+        A box tells everything every ten minutes. All but the first in an hour are mostly repetitions, which half of the merged tables
+        would otherwise be; a curve needs no more than one point an hour where nothing moves.
+        """
+        hour = ts // _HOUR
+        if self._hours.get(device) == hour:
+            return False
+        self._hours[device] = hour
+        return True
+
+    def write(self, tx: Transaction, samples: Sequence[_Sample], repeated: Sequence[_Sample], now_ms: int) -> None:
+        """Samples, and those that only say again what is known: these are kept for as long as every sample is, and not merged."""
+        every = [*samples, *repeated]
+        self._number(tx, every)
+        rows = [(self._series[device][name], ts, value) for device, name, ts, value in every]
         fresh = [row for row in rows if row[1] > now_ms - RAW_MS]
         tx.many("INSERT INTO raw (series, ts, value) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", fresh)
+        del rows[len(samples) :]
         for table, step in (("five_minutes", _FIVE), ("hour", _HOUR)):
             tx.many(_UPSERT.format(table=table), [(series, ts - ts % step, value, value, value) for series, ts, value in rows])
 
-    def _number(self, tx: Transaction, device: str, name: str) -> int:
-        key = (device, name)
-        if key not in self._series:
-            tx.run("INSERT INTO series (device, metric) VALUES (?, ?) ON CONFLICT DO NOTHING", device, name)
-            self._series[key] = tx.run("SELECT id FROM series WHERE device = ? AND metric = ?", device, name)[0][0]
-        return self._series[key]
+    def _number(self, tx: Transaction, samples: Sequence[_Sample]) -> None:
+        """Have a number for every series: asked for once a box, given where there is none."""
+        missing: dict[str, set[str]] = {}
+        for device, name, _, _ in samples:
+            if name not in self._series.get(device, ()):
+                missing.setdefault(device, set()).add(name)
+        for device, names in missing.items():
+            if device not in self._series:
+                self._learn(tx, device)
+            new = sorted(names - self._series[device].keys())
+            if new:
+                tx.many("INSERT INTO series (device, metric) VALUES (?, ?) ON CONFLICT DO NOTHING", [(device, name) for name in new])
+                self._learn(tx, device)
+
+    def _learn(self, tx: Transaction, device: str) -> None:
+        rows = tx.run("SELECT metric, id FROM series WHERE device = ?", device)
+        self._series[device] = {sys.intern(name): number for name, number in rows}  # ten thousand boxes have the same names
 
 
 def curve(db: Database, device: str, name: str, begin: int, end: int, now_ms: int) -> Curve:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -94,17 +95,27 @@ def _wrong(where: t.Topic, envelope: t.Envelope, body: Any, retained: bool) -> s
     return ""
 
 
+@lru_cache(maxsize=4096)
+def _limits(name: str) -> tuple[float | None, float | None, bool] | None:
+    """Where a metric is bad, where one should look, and whether from low values; None if it has no such limits."""
+    row = t.metric(name)
+    return None if row is None or (row.bad is None and row.warn is None) else (row.bad, row.warn, row.falling)
+
+
 def worst(health: dict[str, Any]) -> str:
     """`ok`, `warn` or `bad` by the catalogue's thresholds; `unknown` without a report."""
     found = "ok" if health else "unknown"
     for name, value in health.items():
-        row = t.metric(name)
-        if row is None or isinstance(value, (bool, str)):
-            if name.startswith("node_state.") and value == "given_up":
+        if isinstance(value, (bool, str)):
+            if value == "given_up" and name.startswith("node_state."):
                 return "bad"
             continue
-        for limit, verdict in ((row.bad, "bad"), (row.warn, "warn")):
-            if limit is not None and (value <= limit if row.falling else value >= limit):
+        limits = _limits(name)
+        if limits is None:
+            continue
+        bad, warn, falling = limits
+        for limit, verdict in ((bad, "bad"), (warn, "warn")):
+            if limit is not None and (value <= limit if falling else value >= limit):
                 found = verdict if verdict == "bad" or found != "bad" else found
                 break
     return found
@@ -180,6 +191,7 @@ class _Batch:
         self._tx, self._done, self._recorder, self._now = tx, done, recorder, now_ms
         self._faces: dict[str, _Face] = {}
         self._samples: list[tuple[str, str, int, float]] = []
+        self._repeated: list[tuple[str, str, int, float]] = []
 
     def run(self, batch: Iterable[Accepted]) -> None:
         """Every message, then what they add up to."""
@@ -190,7 +202,7 @@ class _Batch:
                 self._done.duplicates += 1
                 continue
             self._take(message, self._face(message.device))
-        self._recorder.write(self._tx, self._samples, self._now)
+        self._recorder.write(self._tx, self._samples, self._repeated, self._now)
         for name, face in self._faces.items():
             if face.changed:
                 self._store(name, face)
@@ -236,7 +248,11 @@ class _Batch:
             return
         if message.envelope.hist and message.ts != message.arrived:
             self._done.late.append((message.device, message.ts, values))
-        self._samples += [(message.device, name, message.ts, number(name, value)) for name, value in values.items()]
+        repeats = body.full and message.ts >= face.health_ts and not self._recorder.first_of_hour(message.device, message.ts)
+        known = face.health if repeats else {}
+        for name, value in values.items():
+            samples = self._repeated if known.get(name) == value else self._samples
+            samples.append((message.device, name, message.ts, number(name, value)))
         if message.ts >= face.health_ts and not _late(message):
             face.health = values if body.full else face.health | values
             face.health_ts, face.changed = message.ts, True

@@ -76,6 +76,31 @@ def test_health_by_exception(db):
     assert curve(db, "box-1", "rung_reason", NOW - HOUR, NOW, NOW).mean == []
 
 
+def test_a_whole_report_repeats(db):
+    """What it only says again is kept as a sample but merged once an hour; what it says anew, and the first of an hour, is merged."""
+    intake = Intake(db)
+    begin = NOW - NOW % HOUR - 2 * HOUR
+    for n in range(12):
+        intake.commit([health(n + 1, begin + n * 600_000, full=True, rung=1, temperature=60.0 + n)], NOW)
+    counts = "SELECT {} FROM {} t JOIN series s ON s.id = t.series WHERE s.metric = ?"
+    found = {name: db.read(counts.format("count(*)", "raw"), name)[0][0] for name in ("rung", "temperature")}
+    assert found == {"rung": 12, "temperature": 12}
+    found = {name: db.read(counts.format("sum(t.count)", "hour"), name)[0][0] for name in ("rung", "temperature")}
+    assert found == {"rung": 2, "temperature": 12}
+    assert len(db.read(counts.format("t.ts", "hour"), "rung")) == 2
+
+
+def test_health_that_comes_in_another_order(db):
+    """Two controllers commit a box's reports as they get them: nothing older replaces what is newer, nothing is forgotten."""
+    one, other = Intake(db), Intake(db)
+    one.commit([health(1, NOW - 9000, full=True, temperature=60.0, fps=30.0, rung=1)], NOW)
+    other.commit([health(4, NOW - 6000, temperature=64.0)], NOW)
+    one.commit([health(2, NOW - 8000, temperature=62.0, fps=25.0)], NOW)
+    other.commit([health(3, NOW - 7000, rung=2)], NOW)
+    device = inventory.device(db, "box-1")
+    assert (device.health, device.health_ts) == ({"temperature": 64.0, "fps": 25.0, "rung": 2}, NOW - 6000)
+
+
 def test_curves_by_age(db):
     """An hour shows every sample and what held before it; a week 5 minutes merged; a year hours merged; each with lowest and highest."""
     intake = Intake(db)
