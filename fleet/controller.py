@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from fleet import accounts, history, inventory, journal
+from fleet import accounts, flood, history, inventory, journal
 from fleet.alerts import Alerts
 from fleet.authority import Authority, Issued, write_private
 from fleet.broker import CONTROLLER, Broker, Place
@@ -49,6 +49,8 @@ __all__ = ["Controller", "Settings"]
 log = logging.getLogger("fleet")
 
 _BATCH = 1000
+_BUSY, _GATHER_S = 20, 0.1
+"""After a batch of so many, the next may gather: a commit waits for the disk however much it holds, and boxes share its pages."""
 _HOUR_S = 3600.0
 _SETTINGS_S = 3600
 _OUTSIDE_S = 10.0
@@ -123,7 +125,7 @@ class Controller:
             send_shadow=self._send_shadow,
             tell=self.hub.tell,
         )
-        self._intake = Intake(self.db, self.lease)
+        self._intake, self._flood = Intake(self.db, self.lease), flood.Flood()
         self._led = False
         self._revocation = Revocation(
             self.db,
@@ -282,6 +284,10 @@ class Controller:
 
     def _came(self, came: Came) -> None:
         self.counts["received"] += 1
+        if not self._flood.passes(came.topic, self.times.mono_ms()):
+            self.counts["strange_flood"] += 1
+            self.link.acknowledge(came.token)  # to the broker; the box was not told that it is safe, and sends it again later
+            return
         found = judge(came.topic, came.payload, came.retained, self.settings.tenant, self.times.wall_ms())
         if isinstance(found, Rejected):
             self._strange(found.device, found.cause)
@@ -297,6 +303,8 @@ class Controller:
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
                 await self._commit(batch)
+                if len(batch) >= _BUSY and len(self._waiting) < _BUSY:
+                    await asyncio.sleep(_GATHER_S)
 
     async def _commit(self, batch: list[tuple[Accepted, tuple[int, int, int]]]) -> None:
         now = self.times.wall_ms()
@@ -407,7 +415,19 @@ class Controller:
             let_in = await asyncio.to_thread(readers, self.db)
             self.broker.allow(rights(self.settings.config, self.settings.tenant, let_in))
             changed |= await self._revocation.look(now, self.leads())
-        self.hub.tell(changed)
+        self.hub.tell(changed | await self._hold_back(now))
+
+    async def _hold_back(self, now: int) -> set[str]:
+        """Say who floods, and end the connections of those who do so beyond all measure. Returns their boxes."""
+        told, gross = self._flood.look(self.times.mono_ms())
+        for device, count in told.items():
+            log.warning("%s sends too much: %d messages were held back (told once an hour)", device or "somebody", count)
+        if told:
+            await asyncio.to_thread(flood.tell, self.db, told, now)
+        for device in gross:
+            log.warning("the connection of %s is ended: it floods", device)
+            await self._revocation.put_out(device, now)
+        return set(told) | set(gross)
 
     async def _lead(self) -> None:
         """Of several controllers one looks after the clock, presence and commands."""

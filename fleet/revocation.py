@@ -62,14 +62,19 @@ class Revocation:
         names = await asyncio.to_thread(inventory.revocations_to_apply, self._db) if leads else []
         done = set()
         for name in names:
-            try:
-                await asyncio.to_thread(self._evict, name, now_ms)
-            except OSError as error:
-                log.warning("the session of %s could not be ended: %s; tried again", name, error)
-            else:
+            if await self.put_out(name, now_ms):
                 await asyncio.to_thread(inventory.apply_revocations, self._db, name, now_ms)
                 done.add(name)
         return done
+
+    async def put_out(self, name: str, now_ms: int) -> bool:
+        """End the live session of a box, whose certificate may be good; False, and a line in the log, if that did not come about."""
+        try:
+            await asyncio.to_thread(self._evict, name, now_ms)
+        except OSError as error:
+            log.warning("the session of %s could not be ended: %s; tried again", name, error)
+            return False
+        return True
 
     def _evict(self, name: str, now_ms: int) -> None:
         issued = self._authority.issue(name, 1, now_ms)
