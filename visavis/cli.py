@@ -217,8 +217,8 @@ def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed
           limit: int | None = None, plants: Path | None = None, hours: float | None = None, cases: int | None = None,
           plots: Path | None = None, suppressor: Path | None = None, results: Path | None = None, devices: int | None = None,
           health_s: float | None = None, faults: str | None = None, storm: bool | None = None, kill: str | None = None,
-          growth: bool | None = None, days: int | None = None) -> int:  # fmt: skip
-    """Measure: orders, shop, words, bus, turns, interruptions, frames, lips, start, thermal, fleet, memory, or all; `report` writes the page.
+          growth: bool | None = None, days: int | None = None, database: str | None = None) -> int:  # fmt: skip
+    """Measure: orders, shop, words, bus, turns, interruptions, frames, lips, start, thermal, fleet, memory, all; `report` makes the page.
 
     Parameters
     ----------
@@ -276,6 +276,8 @@ def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed
         For `fleet`: no load; generate the store of a chain instead, time the console's queries and weigh it.
     days
         For `fleet --growth`: how many (default 30).
+    database
+        For `fleet --growth`: an empty PostgreSQL (postgresql://…) to fill instead of a file.
 
     """
     from visavis.bench import report as bench_report
@@ -288,7 +290,7 @@ def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed
              "snr": snr or None, "engine": engine, "weights": weights, "folds": folds, "pack": pack, "limit": limit,
              "plants": plants, "hours": hours, "cases": cases, "plots": plots, "suppressor": suppressor,
              "devices": devices, "health_s": health_s, "faults": faults, "storm": storm, "kill": kill, "growth": growth,
-             "days": days}  # fmt: skip
+             "days": days, "database": database}  # fmt: skip
     return suite.main(what, json, **given)
 
 

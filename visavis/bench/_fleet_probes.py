@@ -24,6 +24,7 @@ _PAGES = {
     "events": "/api/v1/events?limit=100",
     "events_of_box": "/api/v1/events?device={box}&limit=100",
     "commands": "/api/v1/commands?limit=50",
+    "alerts": "/api/v1/alerts",
 }
 
 

@@ -21,6 +21,7 @@ from fleet import inventory
 from fleet.database import Database
 from runtime.telemetry.times import SystemTimes
 from visavis import _processes
+from visavis.bench._fleet_growth import grow
 from visavis.bench._fleet_house import Controller, Simulator, Uplink, wait_for
 from visavis.bench._fleet_probes import Commands, Lag, Pages, running
 from visavis.bench.report import BenchError
@@ -38,13 +39,12 @@ _LOST_S = 90.0
 _KILL_EVERY_S = (15.0, 45.0)
 
 
-def run(devices: int = 200, minutes: float = 5.0, *, health_s: float = 10.0, faults: str = "", storm: bool = False, kill: str = "",
-        seed: int = 1, growth: bool = False, days: int = 30) -> dict[str, Any]:  # fmt: skip
-    """Figures of one run. Raises BenchError if it does not come about."""
+def run(devices: int = 0, minutes: float = 5.0, *, health_s: float = 10.0, faults: str = "", storm: bool = False, kill: str = "",
+        seed: int = 1, growth: bool = False, days: int = 30, database: str = "") -> dict[str, Any]:  # fmt: skip
+    """Figures of one run; `devices` 0 is 200, with `growth` 1000. Raises BenchError if it does not come about."""
     if growth:
-        from visavis.bench._fleet_growth import grow
-
-        return grow(devices=devices, days=days, seed=seed)
+        return grow(devices=devices or 1000, days=days, seed=seed, database=database)
+    devices = devices or 200
     kinds = tuple(name.strip() for name in kill.split(",") if name.strip())
     if set(kinds) - set(KILLS):
         raise BenchError(f"--kill takes {', '.join(KILLS)}, with commas between")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -26,10 +28,22 @@ _MOST = 1_000_000
 
 def target(broker: str) -> tuple[str, int]:
     """Host and port of HOST, HOST:PORT or [ADDRESS]:PORT; localhost without one. Raises BadRequest."""
-    host, colon, port = broker.rpartition(":") if broker.count(":") == 1 or broker.startswith("[") else (broker, "", "")
-    if colon and not (port.isdigit() and 0 < int(port) < 65_536):
-        raise BadRequest(f"--broker {broker}: must be HOST or HOST:PORT")
-    return host.strip("[]") or "localhost", int(port) if colon else _PORT
+    try:
+        parts = urlsplit(f"//{broker}")
+        host, port = parts.hostname or "localhost", parts.port or _PORT
+    except ValueError as error:
+        raise BadRequest(f"--broker {broker}: must be HOST or HOST:PORT") from error
+    return host, port
+
+
+def _address(host: str, port: int) -> str:
+    """Looked up once, not by ten thousand boxes."""
+    if host == "localhost":
+        return "127.0.0.1"
+    try:
+        return str(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError as error:
+        raise BadRequest(f"--broker: there is no {host}: {error}") from error
 
 
 def simulate(
@@ -56,8 +70,7 @@ def simulate(
     host, port = target(broker)
     load = Load(
         devices=devices,
-        # One look at the name, not ten thousand: the sockets want an address.
-        host="127.0.0.1" if host == "localhost" else host,
+        host=_address(host, port),
         server_name=host,
         port=port,
         folder=folder,

@@ -20,6 +20,7 @@ __all__ = ["Load", "Seen", "names", "run"]
 
 _PER_ADDRESS = 20_000
 """Connections from one address; Linux has some 28,000 ports for them."""
+_START_S = 5.0
 _BOXES_PER_S = 150.0
 """How fast a crowd comes to life: a handshake costs both ends 2.6 ms of CPU together."""
 
@@ -68,7 +69,7 @@ async def run(load: Load, times: Times, stop: asyncio.Event, say: Callable[[Seen
         tenant=load.tenant,
         health_s=load.health_s,
         event_s=load.event_s,
-        start_s=max(5.0, load.devices / _BOXES_PER_S),
+        start_s=max(_START_S, load.devices / _BOXES_PER_S),
         identities=Identities(load.folder),
         ledger=ledger,
         times=times,
