@@ -6,12 +6,17 @@ import { Alerts, OneAlert, useAlertCounts } from "./alerts.js";
 import { Door } from "./door.js";
 import { Fleet } from "./fleet.js";
 import { Box } from "./box.js";
+import { Job, Jobs } from "./jobs.js";
+import { NewJob } from "./jobs_new.js";
+import { Settings } from "./settings.js";
 import { Audit, Events } from "./logs.js";
 import { People } from "./people.js";
 
 const PAGES = [
   ["fleet", "Boxes", "viewer"],
   ["alerts", "Alerts", "viewer"],
+  ["jobs", "Rollouts", "viewer"],
+  ["settings", "Settings", "viewer"],
   ["events", "Events", "viewer"],
   ["audit", "Audit", "admin"],
   ["people", "People", "admin"],
@@ -26,6 +31,10 @@ function Page({ at, me, catalogue }) {
   if (at.page === "box" && at.rest[0]) return html`<${Box} key=${at.rest[0]} name=${at.rest[0]} me=${me} catalogue=${catalogue} />`;
   if (at.page === "alerts") return html`<${Alerts} key=${at.rest[0]} rest=${at.rest} me=${me} catalogue=${catalogue} />`;
   if (at.page === "alert" && at.rest[0]) return html`<${OneAlert} key=${at.rest[0]} id=${at.rest[0]} me=${me} />`;
+  if (at.page === "jobs" && at.rest[0] === "new" && me.role !== "viewer") return html`<${NewJob} key=${at.rest[1]} from=${at.rest[1]} me=${me} catalogue=${catalogue} />`;
+  if (at.page === "jobs" && at.rest[0]) return html`<${Job} key=${at.rest[0]} id=${at.rest[0]} me=${me} catalogue=${catalogue} />`;
+  if (at.page === "jobs") return html`<${Jobs} me=${me} catalogue=${catalogue} />`;
+  if (at.page === "settings") return html`<${Settings} me=${me} catalogue=${catalogue} />`;
   if (at.page === "events") return html`<${Events} catalogue=${catalogue} />`;
   if (at.page === "audit" && me.role === "admin") return html`<${Audit} />`;
   if (at.page === "people" && me.role === "admin") return html`<${People} me=${me} />`;

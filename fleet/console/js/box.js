@@ -6,6 +6,7 @@ import { Chart } from "./chart.js";
 import { Commands } from "./commands.js";
 import { Enrol } from "./enrol.js";
 import { EventRows } from "./logs.js";
+import { BoxSettings } from "./settings.js";
 
 const SPANS = [["Hour", 3600e3], ["6 hours", 6 * 3600e3], ["Day", 86400e3], ["Week", 7 * 86400e3], ["90 days", 90 * 86400e3]];
 const CHARTS = [
@@ -103,6 +104,7 @@ export function Box({ name, me, catalogue }) {
       })}</div>
     </section>
     <section aria-label="Health"><h2>Now <span class="soft small">told ${ago(box.health_ts)}</span></h2><${Health} box=${box} metrics=${metrics} /></section>
+    <${BoxSettings} box=${box} me=${me} catalogue=${catalogue} stamp=${stamp} />
     <${Commands} box=${box} me=${me} catalogue=${catalogue} stamp=${stamp} />
     <section class="card"><h2>Events</h2><${EventRows} events=${events} catalogue=${catalogue} /></section>
     <${Certificates} box=${box} certificates=${certificates} me=${me} again=${again} />`;

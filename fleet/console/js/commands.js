@@ -4,16 +4,18 @@ import { ago, api, html, query, Sure, Trouble, useLoad } from "./lib.js";
 
 const DRASTIC = new Set(["restart_box", "restart_service", "update", "switch_pack"]);
 
-function Field({ name, schema }) {
-  const text = name.replaceAll("_", " ");
+/** An argument of a command, or another value with a JSON Schema. */
+export function Field({ name, schema, label, optional = schema.default !== undefined }) {
+  const text = label || name.replaceAll("_", " ");
   if (schema.enum) return html`<label>${text}<select name=${name}>${schema.enum.map((value) => html`<option>${value}</option>`)}</select></label>`;
   const number = schema.type === "number" || schema.type === "integer";
   const limits = number ? { min: schema.minimum, max: schema.maximum, step: schema.type === "integer" ? 1 : "any" } : { maxlength: schema.maxLength };
   return html`<label>${text}${number ? html` <span class="soft">${schema.minimum} to ${schema.maximum}</span>` : ""}
-    <input name=${name} type=${number ? "number" : "text"} required=${schema.default === undefined} defaultValue=${schema.default} autocomplete="off" ...${limits} /></label>`;
+    <input name=${name} type=${number ? "number" : "text"} required=${!optional} defaultValue=${schema.default} autocomplete="off" ...${limits} /></label>`;
 }
 
-const read = (form, schemas) => {
+/** The arguments in a form of such fields. */
+export const read = (form, schemas) => {
   const given = Object.fromEntries(new FormData(form));
   return Object.fromEntries(
     Object.entries(schemas).flatMap(([name, schema]) => {

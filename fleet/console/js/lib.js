@@ -68,6 +68,7 @@ export function live(on) {
     for (const listener of listeners) listener(names);
   };
   stream.addEventListener("devices", (event) => tell(new Set(JSON.parse(event.data))));
+  stream.addEventListener("jobs", () => tell(new Set(["/jobs"])));
   stream.addEventListener("alerts", () => tell(new Set(["/alerts"])));
   stream.addEventListener("open", () => {
     for (const listener of listeners) listener(null);

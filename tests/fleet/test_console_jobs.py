@@ -1,0 +1,205 @@
+"""Rollouts and settings in a real Chromium: the wizard by keyboard, live progress, a stop, phone, both schemes, axe-core."""
+
+from __future__ import annotations
+
+import pytest
+
+import runtime.telemetry as t
+from fleet import accounts, desired, job_views, jobs
+from fleet.desired import Group
+from fleet.job_spec import Spec, Task
+from fleet.job_views import BoxQuery
+from fleet.phases import Phase, Plan
+from fleet.selection import Selection
+from tests.fleet.support import Fleet, Stranger
+from tests.fleet.test_console import LIMIT_MS, PASSWORD, browser, violations  # noqa: F401 - a fixture
+
+pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore:unclosed <ssl:ResourceWarning")]
+
+NAMES = ["box-1", "box-2", "box-3"]
+
+
+class Boxes:
+    """Bare clients that answer what they are told to."""
+
+    def __init__(self, fleet):
+        self.fleet = fleet
+        self.made = {name: Stranger(fleet, fleet.enrol(name), name) for name in NAMES}
+        for name, box in self.made.items():
+            box.say(t.UpKind.STATUS, t.Status(state="online"), retain=True)
+            site = "Bern" if name != "box-3" else "Basel"
+            birth = t.Birth(
+                attributes={"site": site, "model": "Orin", "timezone": "Europe/Berlin"}, versions={"visavis": "1.2"}, health_s=3600
+            )
+            box.say(t.UpKind.BIRTH, birth)
+        fleet.until(lambda: all(fleet.device(name).site for name in NAMES))
+
+    def jobs(self, name):
+        """The commands of rollouts that a box got."""
+        topics = [message for message in self.made[name].came if message.topic.endswith("/job")]
+        return [t.decode_down(message.payload, t.DownKind.JOB)[1] for message in topics]
+
+    def answer(self, name, outcome=t.Outcome.DONE, reason="", count=1):
+        """Wait for the job's command, and answer it."""
+        self.made[name].wait(lambda: len(self.jobs(name)) >= count)
+        self.made[name].say(t.UpKind.JOB, t.Answer(id=self.jobs(name)[-1].id, name="ping", outcome=outcome, reason=reason))
+
+    def report(self, name, reported, refused=None):
+        version = desired.of_box(self.fleet.db, name).version
+        self.made[name].say(t.UpKind.SHADOW, t.Reported(version=version, reported=reported, refused=refused or {}))
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """A controller with an admin and three boxes that are online."""
+    fleet = Fleet(tmp_path / "data")
+    fleet.boxes = Boxes(fleet)
+    accounts.create(fleet.db, "anna", accounts.Role.ADMIN, PASSWORD, 1)
+    yield fleet
+    for box in fleet.boxes.made.values():
+        box.close()
+    fleet.stop()
+
+
+@pytest.fixture
+def opened(browser, shop):  # noqa: F811
+    """Opens the console at a page, signed in; fails the test on any error in a console."""
+    problems, contexts = [], []
+
+    def open_at(page_name, **more):
+        context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | more))
+        contexts.append(context)
+        key = accounts.open_session(shop.db, "anna", shop.times.wall_ms())
+        context.add_cookies([{"name": shop.controller.cookie, "value": key, "url": shop.controller.server.url}])
+        context.set_default_timeout(LIMIT_MS)
+        page = context.new_page()
+        page.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto(f"{shop.controller.server.url}/#{page_name}")
+        page.wait_for_selector("main section, main form")
+        return page
+
+    yield open_at
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+def test_a_rollout_from_the_wizard_to_the_end(opened, shop):
+    """Made in three steps by keyboard, started, watched live; a failure stops it with its reason; tried again, approved, done."""
+    page = opened("jobs")
+    page.get_by_role("link", name="New rollout").focus()
+    page.keyboard.press("Enter")
+    page.get_by_label("Title").fill("Look at Bern")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=3 boxes")
+    page.get_by_label("Site").select_option("Bern")
+    page.wait_for_selector("text=2 boxes")
+    page.get_by_role("button", name="Next: how").press("Enter")
+    page.get_by_role("button", name="Remove phase 2").press("Enter")
+    page.wait_for_selector("legend:has-text('Phase 1 (1 box)')")
+    page.get_by_label("Then rest (minutes)").fill("0")
+    assert page.get_by_label("Ask before the next").is_checked()
+    page.get_by_role("button", name="Start it now").press("Enter")
+    page.wait_for_selector("h1:has-text('Look at Bern')")
+    (job,) = jobs.load(shop.db.read, boxes=True)
+    assert job.spec.selection == Selection(site="Bern")
+    first = next(name for name, box in job.rollout.boxes.items() if box.phase == 0)
+    other = next(name for name in job.rollout.boxes if name != first)
+    shop.boxes.answer(first, t.Outcome.FAILED, "out of paper")
+    page.wait_for_selector(".note:has-text('Stopped: phase 1: 1 of 1 failed.')")
+    page.wait_for_selector(f"tr:has-text('{first}'):has-text('out of paper')")
+    assert violations(page) == []
+    page.click("text=Try failed boxes again")
+    shop.boxes.answer(first, count=2)
+    page.wait_for_selector("text=Waits for approval")
+    assert shop.boxes.jobs(other) == []
+    page.click("text=Begin the next phase")
+    shop.boxes.answer(other)
+    page.wait_for_selector("[role=status]:has-text('Done')")
+    page.wait_for_selector("td:has-text('phase 2 began')")
+    page.get_by_role("link", name="Copy").click()
+    assert page.get_by_label("Title").input_value() == "Look at Bern again"
+
+
+def test_pause_and_abort(opened, shop):
+    """Abort asks first; what was not sent is left out, and the list shows it."""
+    spec = Spec(title="Slow", task=Task(command="ping"), plan=Plan(phases=(Phase(),), at_once=1))
+    made = jobs.create(shop.db, spec, "anna", shop.times.wall_ms())
+    page = opened(f"jobs/{made}")
+    page.click("button:has-text('Start')")
+    page.click("dialog button.primary")
+    shop.until(lambda: any(box.state == "sent" for box in job_views.boxes(shop.db, made, BoxQuery())))
+    page.click("button:has-text('Pause')")
+    page.wait_for_selector("[role=status]:has-text('Paused')")
+    page.click("button:has-text('Resume')")
+    page.click("button:has-text('Abort')")
+    page.click("dialog button:has-text('Leave it')")
+    assert jobs.load(shop.db.read, made)[0].rollout.state == "running"
+    page.click("button:has-text('Abort')")
+    page.click("dialog button.danger")
+    page.wait_for_selector("[role=status]:has-text('Aborted')")
+    page.get_by_label("Which").select_option("dropped")
+    page.wait_for_selector("tr:has-text('left out'):has-text('aborted')")
+    page.click("a:has-text('Rollouts') >> nth=0")
+    page.wait_for_selector("tr:has-text('Slow'):has-text('Aborted')")
+
+
+def test_settings_of_a_group_and_of_a_box(opened, shop):
+    """A group is made in the dialog; a box that refuses shows why; on its own page a value of its own is set and taken back."""
+    page = opened("settings")
+    page.click("text=New group")
+    page.get_by_label("Name of the group").fill("bern")
+    page.get_by_label("Site").select_option("Bern")
+    page.get_by_label("Setting").select_option("volume")
+    page.get_by_label("Value").fill("7")
+    page.click("dialog button:has-text('Add')")
+    page.wait_for_selector("text=a value that may be is needed")
+    page.get_by_label("Value").fill("0.5")
+    page.click("dialog button:has-text('Add')")
+    page.wait_for_selector("dialog :text('Loudness of the voice: 0.5')")
+    assert violations(page) == []
+    page.click("dialog button:has-text('Save')")
+    page.wait_for_selector("tr:has-text('bern'):has-text('2 not yet')")
+    shop.boxes.report("box-1", {"volume": 0.5})
+    shop.boxes.report("box-2", {"health_s": 30}, {"volume": "nothing on this box can set it"})
+    page.wait_for_selector("tr:has-text('bern'):has-text('1 as wanted'):has-text('1 differ')")
+    page.wait_for_selector("tr:has-text('box-2'):has-text('nothing on this box can set it')")
+    page.click("a:has-text('box-2')")
+    page.wait_for_selector("tr:has-text('Loudness of the voice'):has-text('by group bern')")
+    page.get_by_label("Setting").select_option("health_s")
+    page.get_by_label("Value").fill("60")
+    page.click("text=Set for this box")
+    page.wait_for_selector("tr:has-text('60'):has-text('by this box'):has-text('Waits for the box')")
+    page.click("text=Take back Seconds between")
+    page.wait_for_selector("tr:has-text('its own')")
+    assert desired.of_box(shop.db, "box-2").own == {}
+
+
+@pytest.mark.parametrize("name", ["jobs", "jobs/JOB", "jobs/new", "settings", "box/box-1"])
+def test_axe_and_phone(opened, shop, name):
+    """WCAG 2.2 A and AA and best practice, light and dark; at a phone's width nothing is cut off sideways."""
+    now = shop.times.wall_ms()
+    plan = Plan(phases=(Phase(size=1, unit="boxes", success=100, stop=100, rest_s=600, approve=True), Phase()))
+    made = jobs.create(shop.db, Spec(title="Look at every box of the chain", task=Task(command="ping"), plan=plan), "anna", now)
+    jobs.act(shop.db, made, "start", "anna", now)
+    group = Group(
+        name="everybody",
+        priority=1,
+        selection=Selection(name="box-*"),
+        settings={"health_s": 60, "volume": 0.5},
+        author="anna",
+        changed=now,
+    )
+    desired.put_group(shop.db, group)
+    shop.boxes.report("box-1", {"health_s": 60, "log_level": "info"}, {"volume": "nothing on this box can set it"})
+    shop.until(lambda: desired.of_box(shop.db, "box-1").state == "differs")
+    page = opened(name.replace("JOB", made), viewport={"width": 390, "height": 844}, color_scheme="dark")
+    page.wait_for_selector("h1")
+    page.wait_for_selector("table" if name != "jobs/new" else "form")
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    assert violations(page) == []
+    assert page.evaluate("document.activeElement.tagName") == "H1"
