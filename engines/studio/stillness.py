@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.renderer.compose import rgb_to_nv12
 from engines.studio import dataset
 from engines.studio.metrics import over_grey
+from engines.studio.motion import moved, spread
 from engines.studio.pack import nv12_to_rgb
 from engines.studio.points import Points
 from engines.studio.rig import Rig
@@ -24,7 +24,6 @@ __all__ = ["drawn_stillness", "true_stillness"]
 
 NOISE, DRAWS, SEED = 0.005, 40, 7
 _HEAD = 3  # the last controls are the head's angles
-_FRAME, _GRID, _REACH = 512, 128, 6.0  # pixels; cells of the flow; pixels over which a point's motion is spread
 
 Picture = NDArray[np.uint8]
 Draw = Callable[[NDArray[np.float32], int], Picture]
@@ -33,13 +32,13 @@ Draw = Callable[[NDArray[np.float32], int], Picture]
 def _trembling(rest: NDArray[np.float32], ranges: NDArray[np.float32]) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Prefix of the figures and control vectors (draws, n): all controls off, then all but the head's angles."""
     rng = np.random.default_rng(SEED)
-    for name, moved in (("", len(rest)), ("held_", len(rest) - _HEAD)):
-        spread = np.where(np.arange(len(rest)) < moved, (ranges[:, 1] - ranges[:, 0]) * NOISE, 0)
-        yield name, (rest + rng.normal(0, 1, (DRAWS, len(rest))) * spread).astype(np.float32)
+    for name, free in (("", len(rest)), ("held_", len(rest) - _HEAD)):
+        by = np.where(np.arange(len(rest)) < free, (ranges[:, 1] - ranges[:, 0]) * NOISE, 0)
+        yield name, (rest + rng.normal(0, 1, (DRAWS, len(rest))) * by).astype(np.float32)
 
 
-def _change(still: Picture, moved: list[Picture], name: str) -> dict[str, float]:
-    change = np.stack([np.abs(picture.astype(np.int16) - still) for picture in moved])
+def _change(still: Picture, pictures: list[Picture], name: str) -> dict[str, float]:
+    change = np.stack([np.abs(picture.astype(np.int16) - still) for picture in pictures])
     return {name + "mean": round(float(change.mean()), 3), name + "p999": round(float(np.quantile(change, 0.999)), 2)}
 
 
@@ -74,34 +73,17 @@ def true_stillness(data: Path, rest: NDArray[np.float32], sizes: list[int]) -> d
     nearest = int(shown[np.linalg.norm((values[shown] - rest) / np.abs(ranges).max(1), axis=1).argmin()])
     frame, own = dataset.read_frame(data / "frames" / f"{nearest:05d}.webp"), values[nearest]
     at, seen = points.label(rig.pose(own))
-    spread = _spread(at[seen])
+    weights = spread(at[seen])
     still = {size: _through(frame, size) for size in sizes}
     report: dict[int, dict[str, float]] = {size: {} for size in sizes}
     for name, noisy in _trembling(own, ranges):
-        moved = []
+        pictures = []
         for controls in np.clip(noisy, ranges[:, 0], ranges[:, 1]):
             by = points.label(rig.pose(controls))[0][seen] - at[seen]
-            moved.append(_warp(frame, (spread @ by).reshape(_GRID, _GRID, 2)))
+            pictures.append(moved(frame, weights, by))
         for size in sizes:
-            report[size] |= _change(still[size], [_through(picture, size) for picture in moved], "truth_" + name)
+            report[size] |= _change(still[size], [_through(picture, size) for picture in pictures], "truth_" + name)
     return report
-
-
-def _spread(at: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Weights (cells, n), rows sum to 1, by which points at pixels (n, 2) move the cells of the flow."""
-    cells = (np.arange(_GRID, dtype=np.float32) + 0.5) * (_FRAME / _GRID)
-    y, x = np.meshgrid(cells, cells, indexing="ij")
-    square = (x.reshape(-1, 1) - at[:, 0]) ** 2 + (y.reshape(-1, 1) - at[:, 1]) ** 2
-    near = np.exp(-(square - square.min(1, keepdims=True)) / (2 * _REACH**2))  # far from all points the nearest one counts
-    return np.asarray(near / near.sum(1, keepdims=True), np.float32)
-
-
-def _warp(frame: Picture, by: NDArray[np.float32]) -> Picture:
-    """``frame`` (512, 512, 4) with its content moved ``by`` pixels, a field (128, 128, 2)."""
-    field = cv2.resize(by, (_FRAME, _FRAME), interpolation=cv2.INTER_LINEAR)
-    span = np.arange(_FRAME, dtype=np.float32)
-    grid = np.stack(np.meshgrid(span, span), -1)
-    return np.asarray(cv2.remap(frame, grid - field, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
 def _through(frame: Picture, size: int) -> Picture:

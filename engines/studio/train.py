@@ -28,6 +28,7 @@ from engines.studio.geometry import Geometry
 from engines.studio.geometry import load as load_geometry
 from engines.studio.layers import Layers, part
 from engines.studio.losses import bend, picture_loss, unlike
+from engines.studio.motion import moved, spread
 from engines.studio.network import FRAME, SHADES, VisavisFace
 
 __all__ = ["Face", "load_checkpoint", "train"]
@@ -94,6 +95,7 @@ class _FlowLabels:
         self.hair = torch.tensor(kind[keep] == "hair")
         self.canon = torch.tensor(flow["canon"][keep].astype(np.float32))
         pick = np.flatnonzero(z["split"] == 0)  # poses of test frames stay unseen, labels too
+        self.rows = pick
         self.offsets = torch.tensor(flow["offsets"][pick][:, keep].astype(np.float16))
         seen = np.unpackbits(flow["visible"][pick].astype(np.uint8), axis=1)[:, : len(keep)][:, keep]
         self.seen = torch.tensor(seen.astype(np.bool_))
@@ -106,13 +108,15 @@ class _FlowLabels:
         return self.controls[i], self.canon + offsets, -offsets, self.seen[i].float()
 
     def part(self, frames: dataset.Frames) -> Layers:
-        """The frame nearest to the zero vector, where pictures and labels have their origin, parted into its layers."""
+        """The frame nearest to the zero vector, brought to rest, where pictures and labels have their origin, and parted into layers."""
         scaled = np.abs(frames.controls)
         scaled[:, -5:] *= 0.2
         k = int(scaled.sum(1).argmin())
-        at, hair = self.canon.numpy(), self.hair.numpy()
+        row = int(np.searchsorted(self.rows, frames.index[k]))
+        at, hair, seen = self.canon.numpy(), self.hair.numpy(), self.seen[row].numpy()
+        rested = moved(frames.rgba[k], spread(at[seen]), -self.offsets[row].float().numpy()[seen])
         cloth = at[:, 1] > 435  # points of the garment; the neck ends above
-        return part(frames.rgba[k], at[hair], at[~hair & ~cloth], at[cloth])
+        return part(rested, at[hair], at[~hair & ~cloth], at[cloth])
 
 
 def _sample(field: Tensor, pixels: Tensor) -> Tensor:

@@ -14,15 +14,18 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed (extra: studio)")
 
 from engines.renderer import load_pack, select  # noqa: E402 - after the skip
-from engines.studio import dataset  # noqa: E402
+from engines.studio import dataset, motion, stillness  # noqa: E402
+from engines.studio import train as training  # noqa: E402
 from engines.studio.card import card  # noqa: E402
 from engines.studio.evaluate import evaluate  # noqa: E402
 from engines.studio.geometry import fit  # noqa: E402
+from engines.studio.losses import unlike  # noqa: E402
 from engines.studio.metrics import regions, ssim_map  # noqa: E402
 from engines.studio.network import VisavisFace  # noqa: E402
 from engines.studio.pack import pack  # noqa: E402
 from engines.studio.quantize import OUTPUTS, export_float, quantize_model  # noqa: E402
 from engines.studio.rig import RANGES, Rig  # noqa: E402
+from engines.studio.sampler import IDLE  # noqa: E402
 from engines.studio.train import load_checkpoint, train  # noqa: E402
 
 pytestmark = pytest.mark.unit
@@ -79,6 +82,42 @@ def test_training_resumes_where_it_stopped(data: Path, checkpoint: Path, tmp_pat
     train(data, tmp_path, minutes=(before["elapsed"] + 0.3) / 60, seed=3, resume=True, clock=lambda: next(ticks))
     after = torch.load(copy, weights_only=True)
     assert 0 < after["step"] - before["step"] <= 4
+
+
+def test_a_killed_training_ends_as_one_never_stopped(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torn away between two checkpoints and resumed, it goes through the same steps to the same weights, from flow-only steps on."""
+    monkeypatch.setattr(training, "SAVE_EVERY_S", 0.2)
+    minutes, ticks = 1.125 / 60, _ticks(0.125)  # nine steps, the first two flow only
+
+    def torn() -> float:
+        now = next(dying)
+        if now > 0.5:
+            raise KeyboardInterrupt
+        return now
+
+    whole = torch.load(train(data, tmp_path / "whole", minutes=minutes, seed=3, clock=lambda: next(ticks)), weights_only=True)
+    dying, again = _ticks(0.125), _ticks(0.125)
+    with pytest.raises(KeyboardInterrupt):
+        train(data, tmp_path / "torn", minutes=minutes, seed=3, clock=torn)
+    left = torch.load(tmp_path / "torn" / "checkpoint.pt", weights_only=True)["step"]
+    assert 0 < left < whole["step"]
+    train(data, tmp_path / "torn", minutes=minutes, seed=3, resume=True, clock=lambda: next(again))
+    after = torch.load(tmp_path / "torn" / "checkpoint.pt", weights_only=True)
+    assert (after["step"], after["rng"]) == (whole["step"], whole["rng"])
+    for name, value in whole["ema"].items():
+        assert torch.equal(value, after["ema"][name]), name
+
+
+def test_a_resumed_start_does_not_begin_again(data: Path, checkpoint: Path, tmp_path: Path) -> None:
+    """A training that began with another's weights has no flow-only steps, resumed without naming that start either."""
+    ticks = _ticks(0.1)
+    train(data, tmp_path, minutes=0.3 / 60, seed=3, start=checkpoint, clock=lambda: next(ticks))
+    before = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    far = _ticks(20.0)
+    train(data, tmp_path, minutes=0.5, seed=3, resume=True, clock=lambda: next(far))
+    after = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert after["warm"] == 0
+    assert not torch.equal(after["net"]["mouth.out.weight"], before["net"]["mouth.out.weight"])
 
 
 def test_only_512_is_trained(data: Path, tmp_path: Path) -> None:
@@ -147,7 +186,10 @@ def test_a_pack_is_made_and_evaluated(checkpoint: Path, data: Path, tmp_path: Pa
         assert 0 < figures["ssim_face"] < 1
         assert figures["baseline_face_db"] > 5
         assert abs(figures["int8_loss_db"]) < 3
-        assert figures["stillness"]["held_mean"] <= figures["stillness"]["mean"]
+        still = figures["stillness"]
+        assert still["held_mean"] <= still["mean"]
+        assert 1 < still["truth_held_p999"] < still["truth_p999"] < 60
+        assert still["truth_mean"] < 1
     page = (out / "card.md").read_text("utf-8")
     assert "| mouth |" in page
     assert "asked 29" in page
@@ -167,6 +209,22 @@ def test_a_face_has_its_hair_before_it(checkpoint: Path, data: Path, tmp_path: P
     assert loaded.hair is not None
     assert loaded.hair.picture.shape == (376, 320, 4)
     assert loaded.hair.shades.shape == (6, 376, 320, 4)
+
+
+def test_a_turned_frame_is_brought_to_rest(shared: Path) -> None:
+    """Where no frame shows the head at rest, the plate begins with one that the labels bring there."""
+    source = shared / "avatar"
+    z, flow = dataset.labels(source)
+    values, use = z["values"].astype(np.float32), z["rendered"].astype(bool)
+    turned = int(np.flatnonzero(use & (np.abs(values[:, -3]) > 5) & (values[:, 18] < 0.05))[0])
+    still = int(np.flatnonzero(use & (np.abs(values[:, -3:]).max(1) == 0))[0])
+    frame, rest = (dataset.read_frame(source / "frames" / f"{i:05d}.webp") for i in (turned, still))
+    seen = np.unpackbits(flow["visible"][turned])[: len(flow["kind"])].astype(bool) & np.isin(flow["kind"], (0, 1, 7))
+    at, offsets = flow["canon"][seen].astype(np.float32), flow["offsets"][turned][seen].astype(np.float32)
+    brought = motion.moved(frame, motion.spread(at), -offsets)
+    cheeks = np.s_[230:300, 180:332, :3]
+    before, after = (np.abs(p[cheeks].astype(int) - rest[cheeks]).mean() for p in (frame, brought))
+    assert after < before / 2
 
 
 def test_data_with_other_or_broken_controls_are_refused(data: Path, tmp_path: Path) -> None:
@@ -194,6 +252,31 @@ def test_the_face_is_the_landmarks_and_a_margin() -> None:
         assert (x.min(), x.max() + 1, y.min(), y.max() + 1) == tuple(int(v * k) for v in (70, 330, 170, 430))
         assert masks["mouth"].sum() == 40 * k * 20 * k
         assert masks["eyes"].sum() == 2 * masks["mouth"].sum()
+
+
+def test_a_rig_that_does_not_tremble_is_still(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without noise the true picture does not move at all; without a rig nothing is said."""
+    monkeypatch.setattr(stillness, "NOISE", 0.0)
+    monkeypatch.setattr(stillness, "DRAWS", 2)
+    rest = np.array(IDLE, np.float32)
+    for figures in stillness.true_stillness(data, rest, [512, 256]).values():
+        assert set(figures.values()) == {0.0}
+    assert stillness.true_stillness(data / "frames", rest, [512]) == {}
+
+
+def test_likeness_is_what_the_evaluation_measures() -> None:
+    """The training's 1 - SSIM, at full size, equals the evaluation's map; equal pictures cost nothing."""
+    rng = np.random.default_rng(2)
+    a = cv2.GaussianBlur(rng.integers(0, 255, (64, 64), dtype=np.uint8), (0, 0), 2)
+    b = np.clip(a + rng.normal(0, 12, a.shape), 0, 255).astype(np.uint8)
+    one = torch.ones(1, 1, 64, 64)
+    x, y = (torch.from_numpy(p).float()[None, None].expand(1, 3, 64, 64) / 255 for p in (a, b))
+    halves = [cv2.resize(p.astype(np.float32), (32, 32), interpolation=cv2.INTER_AREA) for p in (a, b)]
+    wanted = sum(1 - ssim_map(*pair)[5:-5, 5:-5].mean() for pair in ((a, b), halves))
+    assert float(unlike(x, y, one)) == pytest.approx(wanted, abs=1e-3)
+    assert float(unlike(x, x, one)) == pytest.approx(0, abs=1e-5)
+    clear = torch.cat([torch.zeros(1, 3, 64, 64), torch.zeros(1, 1, 64, 64)], 1)
+    assert float(unlike(clear, torch.full((1, 3, 64, 64), 0.5), one)) == pytest.approx(0, abs=1e-5)
 
 
 def test_ssim_is_one_for_equal_pictures_and_falls_with_noise() -> None:
