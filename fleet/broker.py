@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import pwd
+import resource
 import shutil
 import signal
 import socket
@@ -167,6 +168,7 @@ class Broker:
         write_private(self._place.folder / "rights", (rights(self._tenant) + self._more).encode())
 
     async def _spawn(self) -> None:
+        _open_files()
         self._process = await asyncio.create_subprocess_exec(
             *(*_tether(), "mosquitto", "-c", str(self._place.folder / "mosquitto.conf")),
             stdin=asyncio.subprocess.DEVNULL,
@@ -197,6 +199,12 @@ class Broker:
             delay = min(_LONGEST_S, delay * 2)
             await self._spawn()
             self._on_restart()
+
+
+def _open_files() -> None:
+    """As many connections as the system allows us: the child inherits the limit, of which programs use 1024 unless they ask for more."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _tether() -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["cpu_s", "name_of", "pss_mb", "tree"]
+__all__ = ["cpu_s", "name_of", "pss_mb", "tree", "written_mb"]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -51,4 +51,13 @@ def cpu_s(pid: int) -> float:
     with suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
+    return 0.0
+
+
+def written_mb(pid: int) -> float:
+    """MB that a process has caused to be written to disks so far (proc(5), io); 0 if it is gone."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/io").read_text().splitlines():
+            if line.startswith("write_bytes:"):
+                return int(line.split()[1]) / 1e6
     return 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -37,6 +39,12 @@ def wait_for(what: str, condition: Callable[[], object], limit_s: float, every_s
         if times.mono_ms() > end:
             raise BenchError(f"fleet: {what} did not come about within {limit_s:.0f} s")
         pause.wait(every_s)
+
+
+def spawn(command: list[str], **streams: Any) -> subprocess.Popen[bytes]:
+    """A child that ends when we do, however we end (util-linux' setpriv has the kernel see to it)."""
+    tether = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
+    return subprocess.Popen([*tether, *command], stdin=subprocess.DEVNULL, **streams)
 
 
 def free_port() -> int:
@@ -116,7 +124,7 @@ class Controller:
     def _spawn(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "visavis", "fleet", "serve", "--data", str(self.folder), "--broker-host", "127.0.0.1"]
         command += ["--broker-port", str(self.broker_port), "--port", str(self.port), "--name", "localhost"]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+        return spawn(command, stdout=self._log, stderr=self._log)
 
     def _ready(self) -> None:
         def listens() -> bool:
@@ -136,7 +144,7 @@ class Simulator:
         command += ["--broker", f"localhost:{controller.broker_port}", "--health-s", str(health_s), "--faults", faults]
         command += ["--seed", str(seed), "--ledger", str(ledger), "--every-s", "0.5"]
         self.seen = Seen(ms=0, devices=devices, connected=0, waiting=0, counts={})
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        self._process = spawn(command, stdout=subprocess.PIPE)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -226,4 +234,4 @@ class Uplink:
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "visavis.bench._fleet_uplink", str(self._config), str(self.ledger)]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+        return spawn(command, stdout=self._log, stderr=self._log)

@@ -3,7 +3,9 @@
 What was sent is counted from the ledgers of simulator and uplinks, never from the store. `ingest_lag_s` is from a box's publish to the
 moment when another connection to the store sees the event (it looks every 20 ms). `console_ms` is a request from this machine from
 its first byte to the answer's last. `storm_back_s` is from SIGKILL of the broker until every box is connected again. CPU is in percent of
-one core over the time of load. `growth` generates the store of a chain and times the console's queries on it.
+one core over the time of load; `cpu_ms_a_connection` is what each process took until all boxes were connected (handshake, first reports,
+the start of the process), by box; `cpu_ms_a_message` what it took under load, by message of a simulated box. `growth` generates the store
+of a chain and times the console's queries on it.
 """
 
 from __future__ import annotations
@@ -75,10 +77,12 @@ class _Bench:
     def load(self, seconds: float, *, storm: bool, kinds: tuple[str, ...]) -> dict[str, Any]:
         """All figures of the run."""
         wait_for("the connection of all boxes", lambda: self._simulator.complete, _BACK_S)
+        each = {name: round(1000 * spent / self._simulator.seen.devices, 2) for name, spent in self._cpu().items() if name != "uplink"}
         lag, pages = Lag(self._controller), Pages(self._controller, self._boxes, 1)
         commands = Commands(self._controller, [*(one.name for one in self._uplinks), *self._boxes[:20]], 2)
-        began = self._times.mono_ms()
+        began, kept = self._times.mono_ms(), self._simulator.seen.counts.get("kept", 0)
         self._cpu_from = self._cpu()
+        wrote = _processes.written_mb(self._controller.pid)
         with running(lag, pages, commands):
             self._spend(seconds / 2 if storm else seconds, kinds)
             back_s = self._storm() if storm else None
@@ -86,6 +90,8 @@ class _Bench:
                 self._spend(seconds / 2, kinds)
             took_s = (self._times.mono_ms() - began) / 1000
             cpu = {name: round(100 * (now - self._cpu_from.get(name, 0.0)) / took_s, 1) for name, now in self._cpu().items()}
+            sent = max(1, self._simulator.seen.counts.get("kept", 0) - kept)
+            wrote = _processes.written_mb(self._controller.pid) - wrote  # of one life: nonsense after a kill
             memory = {name: round(_processes.pss_mb(pid), 1) for name, pid in self._pids().items()}
         offline_s = self._one_is_lost()
         self._drain()
@@ -103,8 +109,11 @@ class _Bench:
             "storm_back_s": back_s,
             "offline_detected_s": offline_s,
             "cpu": cpu,
+            "cpu_ms_a_connection": each,
+            "cpu_ms_a_message": {name: round(10 * cpu[name] * took_s / sent, 3) for name in ("broker", "controller", "simulator")},
+            "controller_writes_mb_a_second": None if self._killed["controller"] else round(wrote / took_s, 2),
             "pss_mb": memory,
-            "messages_a_second": round(verdict.kept / took_s, 1),
+            "messages_a_second": round(sent / took_s, 1),
             "killed": self._killed,
             "simulated": msgspec.structs.asdict(verdict) | {"examples": list(verdict.examples)},
             "real_uplinks": real,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import socket
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = ["simulate", "target"]
 
 _PORT = 8883
 _MOST = 1_000_000
+_SPARE_FILES = 100
 
 
 def target(broker: str) -> tuple[str, int]:
@@ -68,6 +70,10 @@ def simulate(
     if not is_id(f"{prefix}-00000") or not is_id(tenant):
         raise BadRequest("--prefix and --tenant: letters, digits, '.', '_', '-', the first no sign")
     host, port = target(broker)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if devices > most - _SPARE_FILES:
+        raise BadRequest(f"--devices {devices}: this system lets a program open {most} files (ulimit -Hn), a box needs one")
     load = Load(
         devices=devices,
         host=_address(host, port),
