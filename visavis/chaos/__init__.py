@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from visavis._processes import tree
+from visavis.chaos import picture
 from visavis.chaos.campaign import Hit, described, hit, plan
 from visavis.chaos.faults import FAULTS, Fault
 from visavis.chaos.house import House, what_is_left
@@ -104,7 +105,13 @@ def _set_up(stack: ExitStack, folder: Path, wanted: Sequence[tuple[str, str]], c
 
 
 def _one(house: House, doable: dict[str, Fault], name: str, target: str, rng: random.Random) -> Hit:
-    return Screen(house).kill() if name == "browser" else hit(house, doable[name], target, rng)
+    if name == "browser":
+        return Screen(house).kill()
+    result = hit(house, doable[name], target, rng)
+    if name == "kill" and target in picture.TARGETS and not result.hang and not why_no_browser():
+        result.frame_gap_ms, result.hang = picture.shown_gap(house, target, rng)
+        result.note = "frames: of a second kill, with the page in Chromium"
+    return result
 
 
 def _dead(house: House) -> str:

@@ -13,14 +13,12 @@ from runtime import messages as m
 from visavis._processes import tree
 from visavis.chaos.faults import FAULTS, Fault
 from visavis.chaos.hearing import longest_gap, longest_silence
-from visavis.chaos.house import LIMIT_S, LONG, OWN, SHORT, SPOKEN, House, zombies
+from visavis.chaos.house import LIMIT_S, LONG, MOMENT_S, OWN, SHORT, SPOKEN, House, zombies
 from visavis.chaos.seen import Entry
 
 __all__ = ["Hit", "described", "hit", "plan"]
 
 _NS = 1_000_000_000
-_MOMENT_S = (0.3, 2.0)
-"""The fault comes when so much of the answer was heard."""
 _AFTER_S = 1.0
 """So much longer is looked at the frames after everything is back."""
 _NOTICED_NS = _NS // 4
@@ -35,7 +33,8 @@ class Hit(msgspec.Struct):
     fault: str
     target: str = ""
     note: str = ""
-    frame_gap_ms: float | None = None  # longest time without a new frame at the page, from the fault until all was well
+    frame_gap_ms: float | None = None  # longest time without a new picture on the page, from the fault until all was well
+    arrived_gap_ms: float | None = None  # the same for frames that came to the page; on the real one the resting face moves meanwhile
     drawn_gap_ms: float | None = None  # the same where the renderer draws
     quiet_gap_ms: float | None = None  # the same at the page before the fault: what this machine does without one
     resume_s: float | None = None  # longest break of the voice before the answer was over, 0: none
@@ -76,7 +75,7 @@ def hit(house: House, fault: Fault, target: str, rng: random.Random) -> Hit:
     began = house.ask(rng.choice(LONG))
     if began is None:
         return Hit(fault.name, target, hang="before the fault a question had no answer")
-    threading.Event().wait(rng.uniform(*_MOMENT_S))
+    threading.Event().wait(rng.uniform(*MOMENT_S))
     mark, before_ns = house.seen.mark(), time.monotonic_ns()
     result = Hit(fault.name, target, note=fault.do(house, target, rng))
     hangs, well_ns = _wait_until_well(house, fault, target, mark, result, before_ns)
@@ -118,7 +117,7 @@ def _judge(house: House, result: Hit, before_ns: int, well_ns: int, began: Entry
     gap = longest_gap(frames, before_ns, well_ns)
     silence = longest_silence(house.page.speaker.spans, before_ns, well_ns)
     quiet = longest_gap([t for t in frames if t < before_ns], began.t_ns, before_ns)
-    result.frame_gap_ms = _ms(gap)
+    result.frame_gap_ms = result.arrived_gap_ms = _ms(gap)
     result.drawn_gap_ms = _ms(longest_gap(drawn, before_ns, well_ns))
     result.quiet_gap_ms = _ms(quiet)
     result.resume_s = round((silence[1] - silence[0]) / _NS, 3)

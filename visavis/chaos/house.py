@@ -25,12 +25,14 @@ from visavis.rehearse.errors import KioskFailed
 from visavis.rehearse.kiosk import Kiosk
 from visavis.rehearse.room import RATE
 
-__all__ = ["LIMIT_S", "LONG", "OWN", "SHORT", "SPOKEN", "House", "what_is_left", "zombies"]
+__all__ = ["LIMIT_S", "LONG", "MOMENT_S", "OWN", "SHORT", "SPOKEN", "House", "what_is_left", "zombies"]
 
 LIMIT_S = 30.0
 """What has not come by then counts as a hang."""
 LONG = ("What departments are there?", "Do you have a loyalty card?")
 """Their answers are long enough to break something in the middle of them."""
+MOMENT_S = (0.3, 2.0)
+"""The fault comes when so much of the answer was heard."""
 SHORT = "How can I pay?"
 SPOKEN = "what are your opening hours"
 _START_S = 90.0
@@ -44,7 +46,7 @@ class House:
     """A context manager: the kiosk runs, its face is on the page, its nodes are ready. `folder` gets its log and turn records."""
 
     def __init__(self, folder: Path, changes: dict[str, Any] | None = None, *, env: dict[str, str] | None = None) -> None:
-        self.folder = folder
+        self.folder, self.probe = folder, folder / "probe"  # there goes what the real page tells of its pictures
         self.seen = Seen()
         self._changes, self._env = changes or {}, env or {}
         self._stack = ExitStack()
@@ -54,7 +56,7 @@ class House:
         with ExitStack() as stack:
             state = stack.enter_context(TemporaryDirectory(prefix="vvs-"))
             env = {**os.environ, "VISAVIS_STATE": state, **self._env}
-            self.kiosk = stack.enter_context(Kiosk(self.folder, env, config=None, changes=self._changes))
+            self.kiosk = stack.enter_context(Kiosk(self.folder, env, config=None, changes=self._changes, probe=self.probe))
             self.run_dir = self.kiosk.run_dir()
             self._until(lambda: "Visavis is ready" in self.kiosk.log.read_text(encoding="utf-8", errors="replace"), "is not ready")
             watch = Watch(self.run_dir, self.seen)

@@ -31,8 +31,9 @@ _TICK_S = 0.02
 _BEAT_EVERY = 50  # ticks
 _REPORT_EVERY = 2
 _CHUNK = MIC_RATE // 50
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
-"""As in kiosk/page/js/link.js: the page waits about so long before it connects again, twice as long each time."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
+OFTEN, GROWS = 60, 1.5
+"""As in kiosk/page/js/link.js: the page waits about so long before it asks again whether there is a stage, then longer each time."""
 
 
 class Page(threading.Thread):
@@ -49,7 +50,7 @@ class Page(threading.Thread):
         self._out: set[asyncio.Task[None]] = set()
         self._key = ""
         self._over, self._here = asyncio.Event(), asyncio.Event()
-        self._pause_s = FIRST_PAUSE_S
+        self._pause_s, self._failures = FIRST_PAUSE_S, 0
         self._voice: deque[bytes] = deque()  # what the visitor says, in chunks for the microphone
         self._silence = np.random.default_rng(1).integers(-3, 4, _CHUNK).astype(np.int16).tobytes()
         self._live = True  # the microphone
@@ -132,7 +133,9 @@ class Page(threading.Thread):
                 await self._either(over, self._here.wait())
                 await self._either(over, self._visit(session))
                 await self._either(over, asyncio.sleep(self._pause_s * random.uniform(0.75, 1.25)))
-                self._pause_s = min(LONGEST_PAUSE_S, 2 * (self._pause_s or FIRST_PAUSE_S))
+                self._failures += 1
+                grown = GROWS * self._pause_s if self._failures > OFTEN else FIRST_PAUSE_S
+                self._pause_s = min(LONGEST_PAUSE_S, grown)
             timers.cancel()
             with suppress(asyncio.CancelledError):
                 await timers
@@ -166,7 +169,7 @@ class Page(threading.Thread):
         if kind == "ping":
             self._tell("pong", id=what["id"], ms=_now_ms())
         elif kind == "setup":
-            self._pause_s = FIRST_PAUSE_S
+            self._pause_s, self._failures = FIRST_PAUSE_S, 0
             media += [self._loop.create_task(play(session)) for play in (self._sound, self._pictures)]
             self._tell("hello", lang="en")
             self._tell("sound", running=True, latency_ms=10.0)

@@ -12,7 +12,7 @@ from visavis.rehearse.measure import quantiles
 
 __all__ = ["rows", "summary"]
 
-_FIGURES = ("resume_s", "frame_gap_ms", "drawn_gap_ms", "quiet_gap_ms", "recovery_s", "ready_s", "face_back_s")
+_FIGURES = ("resume_s", "frame_gap_ms", "arrived_gap_ms", "drawn_gap_ms", "quiet_gap_ms", "recovery_s", "ready_s", "face_back_s")
 
 
 def summary(hits: Sequence[Hit], left: Sequence[str], impossible: dict[str, str], *, planned: int) -> dict[str, Any]:

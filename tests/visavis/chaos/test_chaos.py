@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
 import pytest
 
-from visavis.chaos import run
-from visavis.chaos.house import what_is_left
+from visavis.chaos import picture, run
+from visavis.chaos.house import House, what_is_left
+from visavis.chaos.outside import why_no_browser
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 FAST = {"voice": {"rate": 1.6}}
@@ -28,6 +30,28 @@ def test_one_campaign_from_the_start_to_the_death_of_the_supervisor(tmp_path: Pa
     assert all("p95" in found["faults"][name]["recovery_s"] for name in faults[:-1])
     assert "without privileges" in found["faults"]["clock"]["not_possible"]
     assert said[-1].startswith("5/5 ")
+
+
+def test_the_real_page_rests_while_the_renderer_is_away(tmp_path: Path) -> None:
+    """Killed in mid-sentence, with the page in Chromium: pictures of the resting face were shown until its frames came again."""
+    if why := why_no_browser():
+        pytest.skip(why)
+    with House(tmp_path, FAST) as house:
+        gap_ms, hang = picture.shown_gap(house, "renderer", random.Random(1))
+        assert hang == ""
+        assert gap_ms is not None
+        shown = sorted(picture.rows(house.probe), key=lambda row: row.drawn_ns)
+    kinds = ["rest" if row.seq < 0 else "frame" for row in shown]
+    assert kinds[0] == kinds[-1] == "frame"
+    assert kinds.count("rest") >= 3
+
+
+def test_pictures_are_read_up_to_the_last_whole_line(tmp_path: Path) -> None:
+    """What the stage is writing just now is not there yet; no file, no pictures."""
+    assert picture.rows(tmp_path) == []
+    line = '{"seq":-1,"pts":-1,"turn":0,"drawn_ns":7,"heard":-1}\n'
+    (tmp_path / "drawn.jsonl").write_text(line + line.replace("-1", "9", 1) + line[:20], encoding="utf-8")
+    assert [(row.seq, row.drawn_ns) for row in picture.rows(tmp_path)] == [(-1, 7), (9, 7)]
 
 
 def test_what_a_kiosk_leaves_is_seen(tmp_path: Path) -> None:
