@@ -94,7 +94,7 @@ def judge_overlap(
         return Overlap.DISTANT
     if known and worded < rules.unworded and not ended:
         content = []
-    answer = ended and question_open and (not known or worded >= rules.unworded or confidence >= rules.clear)
+    answer = ended and question_open and (not known or worded >= rules.hum)
     if stop or (content and (answer or _believable(rules, content, voiced_ms, lasting, confidence))):
         return Overlap.INTERRUPTION
     if words and not foreign and (len(words) > 1 or len(words[0]) >= rules.long_word):

@@ -145,13 +145,13 @@ def test_sound_that_is_surely_words_needs_none_and_a_hum_is_never_one(text, voic
     [
         ("yes", 0.09, 0.42, Overlap.BACKCHANNEL),
         ("yes", 0.04, 0.02, Overlap.BACKCHANNEL),
+        ("nah", 0.96, 0.01, Overlap.BACKCHANNEL),
         ("yes", 0.3, 0.75, Overlap.INTERRUPTION),
-        ("yes", 0.9, 0.42, Overlap.INTERRUPTION),
         ("yes", 0.09, -1.0, Overlap.INTERRUPTION),
     ],
 )
 def test_a_hum_taken_for_yes_answers_nothing(text, confidence, worded, expected):
-    """While a question is open: "yes" ends the avatar's turn if the sound is a word, or the word is sure, or nobody can tell."""
+    """While a question is open: "yes" ends the avatar's turn if the sound is a word, or nobody can tell."""
     facts = {"confidence": confidence, "worded": worded, "fallen_db": 24.0}
     verdict = judge_overlap(RULES, text, 490, spoken=SPOKEN, question_open=True, ended=True, **facts)
     assert verdict is expected
