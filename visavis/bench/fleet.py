@@ -99,9 +99,10 @@ class _Bench:
         verdict = proof.compare(record, self._controller.db)
         real = _real(self._controller.db, self._uplinks)
         answered = _answered(self._controller.db, commands.ordered)
+        alerts = _alerts(self._controller.db)
         return {
             "lost": verdict.lost + real["lost"],
-            "duplicates_in_effect": verdict.duplicates_in_effect + real["duplicates"] + answered["answered_twice"],
+            "duplicates_in_effect": verdict.duplicates_in_effect + real["duplicates"] + answered["answered_twice"] + alerts["twice"],
             "ingest_lag_s": _lags(record, lag),
             "console_ms": quantiles([ms for page in pages.took_ms.values() for ms in page]),
             "console_page_ms": {name: quantiles(took) for name, took in pages.took_ms.items()},
@@ -118,6 +119,7 @@ class _Bench:
             "simulated": msgspec.structs.asdict(verdict) | {"examples": list(verdict.examples)},
             "real_uplinks": real,
             "commands": answered,
+            "alerts": alerts,
             "connects": self._simulator.seen.counts.get("connects", 0),
         }
 
@@ -232,3 +234,11 @@ def _answered(db: Database, ordered: list[tuple[str, str]]) -> dict[str, int]:
         # The store's own count: the answer to an order may have been cut off by a kill, and then it is not in `ordered`.
         states["answered_twice"] += max(0, runs - db.read("SELECT count(*) FROM command WHERE device = ?", box)[0][0])
     return states
+
+
+def _alerts(db: Database) -> dict[str, int]:
+    """Alerts that were raised; `twice`: of the same rule, box and subject while the one before was not over."""
+    same = "a.rule = b.rule AND a.device = b.device AND a.subject = b.subject"
+    during = "(b.fired > a.fired OR (b.fired = a.fired AND b.id > a.id)) AND (a.resolved = 0 OR b.fired < a.resolved)"
+    twice = db.read(f"SELECT count(*) FROM alert a JOIN alert b ON {same} AND {during}")[0][0]  # noqa: S608 - ours
+    return {"raised": int(db.read("SELECT count(*) FROM alert")[0][0]), "twice": int(twice)}
