@@ -84,6 +84,10 @@ class _Progress(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[Note, ...] = ()
 
 
+class _Birth(msgspec.Struct, frozen=True):
+    attributes: dict[str, str] = {}
+
+
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """A job as it is in the store; `boxes` of `rollout` are empty if they were not asked for."""
 
@@ -298,20 +302,20 @@ def _ready(run: Run, kept: Kept, job: Rollout, now_ms: int) -> frozenset[str]:
     spec, found = kept.spec, set()
     birth = "d.birth" if spec.window is not None else "'{}'"
     rows = run(
-        f"SELECT b.device, {birth} FROM job_box b JOIN device d ON d.name = b.device WHERE b.job = ? AND d.state = 'online'"  # noqa: S608 - ours
-        " AND b.state IN ('waiting', 'due')",
-        kept.id,
+        f"SELECT b.device, {birth} FROM job_box b JOIN device d ON d.name = b.device WHERE b.job = ? AND b.phase <= ?"  # noqa: S608 - ours
+        " AND b.state IN ('waiting', 'due') AND d.state = 'online'",
+        *(kept.id, job.phase + 1),
     )
     for name, text in rows:
         box = job.boxes.get(name)
         if box is None or box.state not in ("waiting", "due"):
             continue
-        delay = windows.share(kept.id, name, "delay") * spec.jitter_s
+        delay = windows.share(kept.id, name, "delay") * spec.jitter_s if spec.jitter_s else 0.0
         if spec.window is None:
             if now_ms >= box.since + delay * 1000:
                 found.add(name)
             continue
-        attributes = msgspec.json.decode(text).get("attributes", {})
+        attributes = msgspec.json.decode(text, type=_Birth).attributes
         zone = windows.zone(attributes.get("timezone", "")) or windows.zone(spec.zone)
         if zone is not None and windows.is_open(windows.own_window(attributes) or spec.window, zone, now_ms, delay):
             found.add(name)

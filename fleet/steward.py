@@ -21,6 +21,9 @@ log = logging.getLogger("rollouts")
 AGAIN_MS = 60_000
 """Settings that a box has not reported are sent again after so long, while it is online."""
 _HOUR_MS = 3_600_000
+_GATHER_S, _SHARE = 0.1, 4
+"""After a round it rests, four times as long as that took: a thousand boxes that come together are looked at together."""
+_MANY = 200
 
 
 class Steward:
@@ -67,7 +70,9 @@ class Steward:
     async def run(self, watch_s: float) -> None:
         """Until cancelled."""
         everybody = True  # what changed while no controller ran
+        loop = asyncio.get_running_loop()
         while True:
+            began = loop.time()
             try:
                 if everybody:
                     self._shadows |= await asyncio.to_thread(desired.refresh, self._db, self._now_ms())
@@ -75,6 +80,7 @@ class Steward:
                 await self._round(self._now_ms())
             except Unavailable as error:
                 log.warning("%s; tried again", error)
+            await asyncio.sleep(max(_GATHER_S, _SHARE * (loop.time() - began)))
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._nudged.wait(), watch_s)
             self._nudged.clear()
@@ -115,7 +121,9 @@ class Steward:
             raise
         if all_of_them:
             self._looked_ms = now_ms
-        for device, shadow in found:
+        for number, (device, shadow) in enumerate(found):
+            if number % _MANY == 0:
+                await asyncio.sleep(0)  # others have their turn
             version, when = self._sent.get(device, (0, 0))
             again = not 0 <= now_ms - when < AGAIN_MS
             if (version != shadow.version or again) and self._send_shadow(device, shadow):

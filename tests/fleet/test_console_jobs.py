@@ -118,6 +118,10 @@ def test_a_rollout_from_the_wizard_to_the_end(opened, shop):
     shop.boxes.answer(other)
     page.wait_for_selector("[role=status]:has-text('Done')")
     page.wait_for_selector("td:has-text('phase 2 began')")
+    page.get_by_label("Which").select_option("done")
+    page.click(f"tr:has-text('{first}') a")
+    page.wait_for_selector("section:has(h2:has-text('Rollouts')) tr:has-text('Look at Bern'):has-text('done')")
+    page.click("a:has-text('Look at Bern')")
     page.get_by_role("link", name="Copy").click()
     assert page.get_by_label("Title").input_value() == "Look at Bern again"
 

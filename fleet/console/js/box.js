@@ -5,6 +5,7 @@ import { BoxAlerts } from "./alerts.js";
 import { Chart } from "./chart.js";
 import { Commands } from "./commands.js";
 import { Enrol } from "./enrol.js";
+import { BoxJobs } from "./jobs.js";
 import { EventRows } from "./logs.js";
 import { BoxSettings } from "./settings.js";
 
@@ -106,6 +107,7 @@ export function Box({ name, me, catalogue }) {
     <section aria-label="Health"><h2>Now <span class="soft small">told ${ago(box.health_ts)}</span></h2><${Health} box=${box} metrics=${metrics} /></section>
     <${BoxSettings} box=${box} me=${me} catalogue=${catalogue} stamp=${stamp} />
     <${Commands} box=${box} me=${me} catalogue=${catalogue} stamp=${stamp} />
+    <${BoxJobs} box=${box} stamp=${stamp} />
     <section class="card"><h2>Events</h2><${EventRows} events=${events} catalogue=${catalogue} /></section>
     <${Certificates} box=${box} certificates=${certificates} me=${me} again=${again} />`;
 }

@@ -26,7 +26,7 @@ export const read = (form, schemas) => {
   );
 };
 
-const WORDS = { queued: ["", "Waits for the box"], sent: ["", "Sent"], expired: ["warn", "Expired"] };
+const WORDS = { queued: ["", "Waits for the box"], sent: ["", "Sent"], expired: ["warn", "Expired"], withdrawn: ["", "Withdrawn"] };
 const OUTCOMES = { done: "ok", failed: "bad", refused: "warn", unsupported: "warn", interrupted: "warn" };
 
 function Answer({ order }) {

@@ -117,6 +117,9 @@ function Buttons({ job, me, again, onTrouble }) {
   </div>`;
 }
 
+const BoxState = ({ of, reason }) =>
+  html`<span class="mark ${BOX_MARKS[of] || ""}">${BOXES[of]}</span>${reason && html`<br /><span class="small">${reason.replaceAll("_", " ")}</span>`}`;
+
 function Boxes({ job, stamp }) {
   const [state, setState] = useState("failed");
   const [limit, setLimit] = useState(100);
@@ -131,11 +134,23 @@ function Boxes({ job, stamp }) {
     ${boxes?.length > 0 && html`<table class="stacked">
       <thead><tr><th scope="col">Box</th><th scope="col">State</th><th scope="col" class="number">Phase</th><th scope="col" class="number wide">Attempt</th><th scope="col" class="wide">Since</th></tr></thead>
       <tbody>${boxes.map((box) => html`<tr key=${box.device}><th scope="row"><a href=${`#box/${encodeURIComponent(box.device)}`}>${box.device}</a></th>
-        <td><span class="mark ${BOX_MARKS[box.state] || ""}">${BOXES[box.state]}</span>${box.reason && html`<br /><span class="small">${box.reason.replaceAll("_", " ")}</span>`}</td>
+        <td><${BoxState} of=${box.state} reason=${box.reason} /></td>
         <td class="number" data-label="Phase">${box.phase + 1}</td><td class="number wide">${box.attempt}</td><td class="wide">${ago(box.since)}</td></tr>`)}</tbody>
     </table>`}
     ${boxes?.length === limit && limit < 1000 && html`<button onClick=${() => setLimit(1000)}>More</button>`}
   </section>`;
+}
+
+/** The last rollouts that a box was in. */
+export function BoxJobs({ box, stamp }) {
+  const [rows, , again] = useLoad(() => api("GET", `/devices/${encodeURIComponent(box.name)}/jobs`), [box.name, stamp]);
+  useLive((name) => name === "/jobs", again, [again]);
+  if (!rows?.length) return null;
+  return html`<section class="card"><h2>Rollouts</h2><table class="stacked">
+    <thead><tr><th scope="col">Rollout</th><th scope="col">State</th><th scope="col" class="number">Phase</th><th scope="col">Since</th></tr></thead>
+    <tbody>${rows.map((row) => html`<tr key=${row.job}><th scope="row"><a href=${`#jobs/${row.job}`}>${row.title}</a></th>
+      <td><${BoxState} of=${row.state} reason=${row.reason} /></td><td class="number" data-label="Phase">${row.phase + 1}</td><td>${ago(row.since)}</td></tr>`)}</tbody>
+  </table></section>`;
 }
 
 export function Job({ id, me, catalogue }) {
