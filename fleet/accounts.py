@@ -19,10 +19,12 @@ from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from fleet.authority import write_private
-from fleet.database import Database
+from fleet.database import Database, Transaction
 from fleet.errors import BadRequest
+from fleet.scopes import EVERYTHING, Scope, of, put, scopes
 
-__all__ = ["Account", "Identity", "Role", "Throttle", "Token", "accounts", "change", "close_session", "create", "first", "identify",
+__all__ = ["Account", "Identity", "Role", "Throttle", "Token", "accounts", "change", "close_session", "create", "federate", "first",
+           "identify",
            "make_token", "needs_first", "open_session", "setup_code", "sign_in", "tokens", "withdraw"]  # fmt: skip
 
 SESSION_MS, IDLE_MS = 12 * 3_600_000, 2 * 3_600_000
@@ -31,6 +33,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}")
 _SHORTEST, _LONGEST = 12, 200
 _NOBODY = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5bm9ib2R5bm9ib2R5$2xartQhIJmi7JZSw24sgg7qhh/vfNAMMWsuVyq2q+Rg"
 """Verified for names that do not exist, so that an answer takes as long as for those that do."""
+_NO_PASSWORD = "-"  # noqa: S105 - it is none
+"""Of accounts that sign in elsewhere."""
 
 
 class Role(str, Enum):
@@ -52,6 +56,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     role: Role
     session: bool
+    scope: Scope = EVERYTHING
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +66,8 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     role: Role
     created: int
     disabled: bool
+    scope: tuple[str, ...] = ()
+    federated: bool = False  # signs in by the single sign-on, which says role and scope
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +80,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     created: int
     expires: int
     used: int
+    scope: tuple[str, ...] = ()
 
 
 class Throttle:
@@ -145,16 +153,48 @@ def first(db: Database, folder: Path, code: str, name: str, password: str, now_m
 # --- people
 
 
-def create(db: Database, name: str, role: Role, password: str, now_ms: int) -> None:
+def create(db: Database, name: str, role: Role, password: str, now_ms: int, scope: Scope = EVERYTHING) -> None:
     """A new account. Raises BadRequest."""
     phc = _hash(name, password)
     with db.write() as tx:
         sql = "INSERT INTO account (name, role, password, created) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
         if not tx.count(sql, name, role.value, phc, now_ms):
             raise BadRequest(f"there is a user {name} already")
+        put(tx, f"account:{name}", scope)
 
 
-def change(db: Database, name: str, *, role: Role | None = None, password: str = "", disabled: bool | None = None) -> None:
+def federate(db: Database, issuer: str, subject: str, name: str, role: Role, scope: Scope, now_ms: int) -> str:
+    """The account of somebody whom a single sign-on vouches for, made if there is none; its role and scope are what that says now.
+
+    Raises BadRequest if somebody else has the name, or the account may not sign in.
+    """
+    if _NAME.fullmatch(name) is None:
+        raise BadRequest("the single sign-on tells a name that no user here can have")
+    with db.write() as tx:
+        known = tx.run("SELECT account FROM federated WHERE issuer = ? AND subject = ?", issuer, subject)
+        if not known:
+            sql = "INSERT INTO account (name, role, password, created) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+            if not tx.count(sql, name, role.value, _NO_PASSWORD, now_ms):
+                raise BadRequest(f"another user is called {name} here already: an admin has to rename one of them")
+            tx.run("INSERT INTO federated (issuer, subject, account) VALUES (?, ?, ?)", issuer, subject, name)
+        account = str(known[0][0]) if known else name
+        if tx.run("SELECT 1 FROM account WHERE name = ? AND disabled = 1", account):
+            raise BadRequest("this user may not sign in")
+        tx.run("UPDATE account SET role = ? WHERE name = ?", role.value, account)
+        put(tx, f"account:{account}", scope)
+        _one_admin(tx)
+    return account
+
+
+def change(
+    db: Database,
+    name: str,
+    *,
+    role: Role | None = None,
+    password: str = "",
+    disabled: bool | None = None,
+    scope: Scope | None = None,
+) -> None:
     """Change what is given and end the user's sessions. Raises BadRequest, also where no admin would be left."""
     phc = _hash(name, password) if password else ""
     with db.write() as tx:
@@ -166,25 +206,47 @@ def change(db: Database, name: str, *, role: Role | None = None, password: str =
             tx.run("UPDATE account SET password = ? WHERE name = ?", phc, name)
         if disabled is not None:
             tx.run("UPDATE account SET disabled = ? WHERE name = ?", int(disabled), name)
-        if not tx.run("SELECT 1 FROM account WHERE role = 'admin' AND disabled = 0"):
-            raise BadRequest("one admin has to stay")
+        if scope is not None:
+            put(tx, f"account:{name}", scope)
+        _one_admin(tx)
         tx.run("DELETE FROM session WHERE account = ?", name)
+
+
+def _one_admin(tx: Transaction) -> None:
+    sql = (
+        "SELECT 1 FROM account a WHERE a.role = 'admin' AND a.disabled = 0"
+        " AND NOT EXISTS (SELECT 1 FROM scope s WHERE s.owner = 'account:' || a.name)"
+    )
+    if not tx.run(sql):
+        raise BadRequest("one admin without limits has to stay")
 
 
 def accounts(db: Database) -> list[Account]:
     """All users."""
-    rows = db.read("SELECT name, role, created, disabled FROM account ORDER BY name")
-    return [Account(name=row[0], role=Role(row[1]), created=row[2], disabled=bool(row[3])) for row in rows]
+    sql = "SELECT a.name, a.role, a.created, a.disabled, f.subject FROM account a LEFT JOIN federated f ON f.account = a.name"
+    limited = scopes(db)
+    return [
+        Account(
+            name=row[0],
+            role=Role(row[1]),
+            created=row[2],
+            disabled=bool(row[3]),
+            scope=limited.get(f"account:{row[0]}", EVERYTHING).rules,
+            federated=row[4] is not None,
+        )
+        for row in db.read(f"{sql} ORDER BY a.name")
+    ]
 
 
 def sign_in(db: Database, name: str, password: str) -> Role | None:
     """The role of whoever this is; None if name or password is wrong. Takes some 50 ms by design."""
     rows = db.read("SELECT password, role FROM account WHERE name = ? AND disabled = 0", name)
     try:
-        Argon2id.verify_phc_encoded(password[:_LONGEST].encode(), rows[0][0] if rows else _NOBODY)
+        known = bool(rows) and rows[0][0] != _NO_PASSWORD
+        Argon2id.verify_phc_encoded(password[:_LONGEST].encode(), rows[0][0] if known else _NOBODY)
     except InvalidKey:
         return None
-    return Role(rows[0][1]) if rows else None
+    return Role(rows[0][1]) if known else None
 
 
 # --- sessions and tokens
@@ -205,7 +267,7 @@ def close_session(db: Database, key: str) -> None:
         tx.run("DELETE FROM session WHERE digest = ?", _digest(key))
 
 
-def make_token(db: Database, title: str, role: Role, author: str, days: int, now_ms: int) -> str:
+def make_token(db: Database, title: str, role: Role, author: str, days: int, now_ms: int, scope: Scope = EVERYTHING) -> str:
     """A token's secret, told this once. Raises BadRequest."""
     if not 1 <= days <= 3650 or not title.strip() or len(title) > 100:
         raise BadRequest("a token needs a title and lives from 1 to 3650 days")
@@ -213,6 +275,8 @@ def make_token(db: Database, title: str, role: Role, author: str, days: int, now
     with db.write() as tx:
         sql = "INSERT INTO token (digest, title, role, author, created, expires) VALUES (?, ?, ?, ?, ?, ?)"
         tx.run(sql, _digest(key), title.strip(), role.value, author, now_ms, now_ms + days * 86_400_000)
+        number = tx.run("SELECT id FROM token WHERE digest = ?", _digest(key))[0][0]
+        put(tx, f"token:{number}", scope)
     return key
 
 
@@ -220,7 +284,11 @@ def tokens(db: Database) -> list[Token]:
     """All tokens that were not withdrawn."""
     rows = db.read("SELECT id, title, role, author, created, expires, used FROM token ORDER BY id")
     names = ("id", "title", "role", "author", "created", "expires", "used")
-    return [msgspec.convert(dict(zip(names, row, strict=True)), Token) for row in rows]
+    limited = scopes(db)
+    return [
+        msgspec.convert({**dict(zip(names, row, strict=True)), "scope": limited.get(f"token:{row[0]}", EVERYTHING).rules}, Token)
+        for row in rows
+    ]
 
 
 def withdraw(db: Database, id: int) -> None:  # noqa: A002
@@ -228,6 +296,7 @@ def withdraw(db: Database, id: int) -> None:  # noqa: A002
     with db.write() as tx:
         if not tx.count("DELETE FROM token WHERE id = ?", id):
             raise BadRequest(f"there is no token {id}")
+        put(tx, f"token:{id}", EVERYTHING)
 
 
 def identify(db: Database, *, session: str = "", token: str = "", now_ms: int) -> Identity | None:
@@ -240,7 +309,7 @@ def identify(db: Database, *, session: str = "", token: str = "", now_ms: int) -
         if now_ms - used > _TOUCH_MS:
             with db.write() as tx:
                 tx.run("UPDATE token SET used = ? WHERE id = ?", now_ms, id_)
-        return Identity(name=f"token {id_} ({title})", role=Role(role), session=False)
+        return Identity(name=f"token {id_} ({title})", role=Role(role), session=False, scope=of(db, f"token:{id_}"))
     sql = (
         "SELECT s.account, a.role, s.used FROM session s JOIN account a ON a.name = s.account"
         " WHERE s.digest = ? AND s.created > ? AND s.used > ? AND a.disabled = 0"
@@ -251,7 +320,7 @@ def identify(db: Database, *, session: str = "", token: str = "", now_ms: int) -
     if now_ms - rows[0][2] > _TOUCH_MS:
         with db.write() as tx:
             tx.run("UPDATE session SET used = ? WHERE digest = ?", now_ms, _digest(session))
-    return Identity(name=rows[0][0], role=Role(rows[0][1]), session=True)
+    return Identity(name=rows[0][0], role=Role(rows[0][1]), session=True, scope=of(db, f"account:{rows[0][0]}"))
 
 
 def _hash(name: str, password: str) -> str:

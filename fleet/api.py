@@ -9,10 +9,11 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from fleet import accounts, history, inventory, journal
+from fleet import accounts, history, inventory, journal, sites
 from fleet.accounts import Role
 from fleet.api_alerts import ALERT_ROUTES
 from fleet.api_jobs import JOB_ROUTES
+from fleet.api_oidc import OIDC_ROUTES
 from fleet.api_renewals import RENEWAL_ROUTES
 from fleet.ask import HEADERS, Ask, Body, Route, row
 from fleet.bundle import bundle
@@ -26,6 +27,7 @@ from fleet.openapi import document
 from fleet.people import PEOPLE
 from fleet.projections import source
 from fleet.projections.prometheus import exposition as box_metrics
+from fleet.sites import Sites
 from runtime import telemetry as t
 from runtime.telemetry import COMMANDS, EVENTS, METRICS, SETTINGS, Duty
 
@@ -117,12 +119,16 @@ class Send(Body, frozen=True, kw_only=True):
 
 
 async def _devices(ask: Ask) -> Devices:
-    found = await ask.thread(inventory.devices, ask.db, ask.query)
-    return Devices(devices=found, facets=await ask.thread(inventory.facets, ask.db))
+    found = await ask.thread(inventory.devices, ask.db, ask.query, ask.who.scope)
+    return Devices(devices=found, facets=await ask.thread(inventory.facets, ask.db, ask.who.scope))
+
+
+async def _sites(ask: Ask) -> Sites:
+    return await ask.thread(sites.sites, ask.db, ask.query, ask.who.scope)
 
 
 async def _device(ask: Ask) -> OneDevice:
-    name = ask.path("name")
+    name = await ask.box()
     found = await ask.thread(inventory.device, ask.db, name)
     if found is None:
         raise BadRequest(f"there is no box {name!r}")
@@ -153,18 +159,18 @@ async def _health(ask: Ask) -> Curve:
     begin = ask.query.begin or end - 3_600_000
     if begin >= end or t.metric(ask.query.metric) is None:
         raise BadRequest("a metric of the catalogue, and begin before end")
-    return await ask.thread(history.curve, ask.db, ask.path("name"), ask.query.metric, begin, end, now)
+    return await ask.thread(history.curve, ask.db, await ask.box(), ask.query.metric, begin, end, now)
 
 
 async def _events(ask: Ask) -> list[Told]:
-    return await ask.thread(journal.events, ask.db, **msgspec.structs.asdict(ask.query))
+    return await ask.thread(journal.events, ask.db, **msgspec.structs.asdict(ask.query), scope=ask.who.scope)
 
 
 # --- commands
 
 
 async def _send(ask: Ask) -> Order:
-    kind, name = t.command_kind(ask.body.name), ask.path("name")
+    kind, name = t.command_kind(ask.body.name), await ask.box()
     if kind is None:
         raise BadRequest(f"there is no command {ask.body.name!r}")
     if not ask.who.role.covers(_DUTY_ROLE[kind.duty]):
@@ -175,11 +181,11 @@ async def _send(ask: Ask) -> Order:
 
 
 async def _orders(ask: Ask) -> list[Order]:
-    return await ask.thread(journal.orders, ask.db, device=ask.query.device, limit=ask.query.limit)
+    return await ask.thread(journal.orders, ask.db, device=ask.query.device, limit=ask.query.limit, scope=ask.who.scope)
 
 
 async def _order(ask: Ask) -> Order:
-    found = await ask.thread(journal.orders, ask.db, id=ask.path("id"))
+    found = await ask.thread(journal.orders, ask.db, id=ask.path("id"), scope=ask.who.scope)
     if not found:
         raise BadRequest("there is no such command")
     return found[0]
@@ -220,10 +226,18 @@ async def _live(ask: Ask) -> web.StreamResponse:
             if await _identity_gone(ask):
                 return response
             text = "".join(f"event: {name[1:]}\ndata: {{}}\n\n" for name in (ALERTS, JOBS) if name in names)
-            if boxes := sorted(names - {ALERTS, JOBS}):
+            if boxes := sorted(await _visible(ask, names - {ALERTS, JOBS})):
                 text += f"event: devices\ndata: {msgspec.json.encode(boxes).decode()}\n\n"
             await response.write((text or ": still here\n\n").encode())
             await asyncio.sleep(_LIVE_S)
+
+
+async def _visible(ask: Ask, names: set[str]) -> set[str]:
+    if not ask.who.scope or not names:
+        return names
+    where, values = ask.who.scope.where()
+    rows = await ask.thread(ask.db.read, f"SELECT d.name FROM device d WHERE {where}", *values)  # noqa: S608 - values are bound
+    return names & {row[0] for row in rows}
 
 
 async def _identity_gone(ask: Ask) -> bool:
@@ -241,7 +255,13 @@ async def _metrics(ask: Ask) -> web.Response:
 
 async def _box_metrics(ask: Ask) -> web.Response:
     site, names = ask.query.site, frozenset(ask.query.metric.split(",")) - {""}
-    text = await ask.thread(lambda: box_metrics((box for box in source.boxes(ask.db) if site in ("", box.site)), names))
+    scope = ask.who.scope
+
+    def write() -> bytes:
+        boxes = (box for box in source.boxes(ask.db) if site in ("", box.site) and scope.covers(box.name, box.site))
+        return box_metrics(boxes, names)
+
+    text = await ask.thread(write)
     return web.Response(body=text, headers={**HEADERS, "Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 
@@ -258,24 +278,26 @@ async def _openapi(_: Ask) -> dict[str, Any]:
 
 _V, _O, _A = Role.VIEWER, Role.OPERATOR, Role.ADMIN
 ROUTES: tuple[Route, ...] = (
-    row("GET", "/devices", _V, _devices, "Boxes, by name", answer=Devices, query=Filter),
+    row("GET", "/devices", _V, _devices, "Boxes, by name", answer=Devices, query=Filter, scoped=True),
+    row("GET", "/sites", _V, _sites, "Sites with their place, for the map", answer=Sites, query=Filter, scoped=True),
     row("POST", "/devices", _A, _enrol, "Enrol a box: a certificate and what goes to it", answer=Bundle, body=Enrol),
-    row("GET", "/devices/{name}", _V, _device, "One box", answer=OneDevice),
+    row("GET", "/devices/{name}", _V, _device, "One box", answer=OneDevice, scoped=True),
     row("POST", "/devices/{name}/revoke", _A, _revoke, "Take back all certificates of a box, end its session", answer=dict[str, int]),
-    row("GET", "/devices/{name}/health", _V, _health, "One metric over time", answer=Curve, query=Window),
-    row("POST", "/devices/{name}/commands", _O, _send, "Send a command", answer=Order, body=Send),
-    row("GET", "/commands", _V, _orders, "Commands with their answers, the newest first", answer=list[Order], query=OrderQuery),
-    row("GET", "/commands/{id}", _V, _order, "One command with its answer", answer=Order),
-    row("GET", "/events", _V, _events, "Events, the newest first", answer=list[Told], query=EventQuery),
+    row("GET", "/devices/{name}/health", _V, _health, "One metric over time", answer=Curve, query=Window, scoped=True),
+    row("POST", "/devices/{name}/commands", _O, _send, "Send a command", answer=Order, body=Send, scoped=True),
+    row("GET", "/commands", _V, _orders, "Commands and answers, the newest first", answer=list[Order], query=OrderQuery, scoped=True),
+    row("GET", "/commands/{id}", _V, _order, "One command with its answer", answer=Order, scoped=True),
+    row("GET", "/events", _V, _events, "Events, the newest first", answer=list[Told], query=EventQuery, scoped=True),
     row("GET", "/audit", _A, _audit, "Who did what", answer=list[Audited], query=AuditQuery),
-    row("GET", "/catalogue", _V, _catalogue, "Metrics, events, commands and settings as data", answer=dict[str, Any]),
-    row("GET", "/live", _V, _live, "Server-sent events: which boxes changed"),
+    row("GET", "/catalogue", _V, _catalogue, "Metrics, events, commands and settings as data", answer=dict[str, Any], scoped=True),
+    row("GET", "/live", _V, _live, "Server-sent events: which boxes changed", scoped=True),
     *ALERT_ROUTES,
     *JOB_ROUTES,
     *RENEWAL_ROUTES,
+    *OIDC_ROUTES,
     *PEOPLE,
     row("GET", "/openapi.json", None, _openapi, "This document", answer=dict[str, Any]),
     row("GET", "/metrics", _V, _metrics, "For Prometheus, with a viewer's token"),
-    row("GET", "/metrics/boxes", _V, _box_metrics, "Every metric of every box, for Prometheus", query=BoxMetrics),
+    row("GET", "/metrics/boxes", _V, _box_metrics, "Every metric of every box, for Prometheus", query=BoxMetrics, scoped=True),
     row("GET", "/healthz", None, _well, "Whether the controller hears the broker", answer=dict[str, bool]),
 )

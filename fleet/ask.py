@@ -59,6 +59,15 @@ class Ask:
         """Where from."""
         return self.request.remote or ""
 
+    async def box(self) -> str:
+        """The box in the path, if there is one and who asks may know it. Raises BadRequest."""
+        name = self.path("name")
+        where, values = self.who.scope.where()
+        sql = f"SELECT 1 FROM device d WHERE d.name = ? AND {where}"  # noqa: S608 - values are bound
+        if not await self.thread(self.db.read, sql, name, *values):
+            raise BadRequest(f"there is no box {name!r}")
+        return name
+
     def path(self, name: str) -> str:
         """A part of the path."""
         return self.request.match_info[name]
@@ -79,6 +88,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     role: Role | None
     summary: str
+    scoped: bool = False  # somebody who is limited to some boxes may ask too, and gets no more than those
     do: Callable[[Ask], Awaitable[Any]]
     answer: Any = None
     body: Any = None
@@ -126,6 +136,8 @@ def handler(controller: Controller, route: Route, cookie: str) -> Callable[[web.
             return _failed(401, "sign in first", **{"WWW-Authenticate": "Bearer"})
         if route.role is not None and who is not None and not who.role.covers(route.role):
             return _failed(403, f"this needs the role {route.role.value}")
+        if route.role is not None and who is not None and who.scope and not route.scoped:
+            return _failed(403, "this needs a user who is not limited to some boxes")
         # A page of another site can send our cookie's owner here, but not with this header.
         if request.method != "GET" and request.headers.get("X-Visavis") != "1" and (who is None or who.session):
             return _failed(403, "requests that change something need the header X-Visavis: 1")

@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 
 from fleet.errors import BadRequest
+from fleet.oidc import Oidc
+from fleet.oidc import check as check_oidc
 from fleet.projections.homeassistant import HomeAssistant
 from fleet.projections.outlet import Target, target
 from fleet.projections.sparkplug import Sparkplug, is_sparkplug_id
@@ -54,6 +56,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     sparkplug: SparkplugSection | None = None
     home_assistant: HomeAssistantSection | None = None
+    oidc: Oidc | None = None
 
 
 def read_config(file: Path | None) -> Config:
@@ -96,6 +99,8 @@ def check_config(config: Config) -> Config:
     for section in (config.sparkplug, config.home_assistant):
         if section is not None and section.broker is not None:
             assert section.broker.target
+    if config.oidc is not None:
+        check_oidc(config.oidc)
     if config.sparkplug is not None:
         for text in (config.sparkplug.group, config.sparkplug.edge, config.sparkplug.primary_host or "none"):
             if not is_sparkplug_id(text):

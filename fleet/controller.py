@@ -30,6 +30,7 @@ from fleet.intake import Accepted, Intake, Rejected, judge
 from fleet.lease import LEASE_MS, Lease
 from fleet.link import Came, Link, Login
 from fleet.live import Hub
+from fleet.oidc import Provider
 from fleet.outside import Elsewhere
 from fleet.post import Post
 from fleet.projections.outlet import Target
@@ -63,6 +64,7 @@ class Controller:
     def __init__(self, settings: Settings, times: Times) -> None:
         self.settings, self.times, self.hub = settings, times, Hub()
         self.counts: Counter[str] = Counter()
+        self.provider = Provider(settings.config.oidc) if settings.config.oidc else None
         self.throttle, self.hashing = accounts.Throttle(), asyncio.Semaphore(2)
         self.cookie = f"visavis-fleet-{settings.port}"  # cookies do not know ports
         self.names = tuple(dict.fromkeys(("localhost", "127.0.0.1", socket.gethostname(), *settings.names)))

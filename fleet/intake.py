@@ -17,6 +17,7 @@ import msgspec
 from fleet.database import Database, Transaction
 from fleet.history import MOST_SERIES, Recorder, number
 from fleet.lease import Lease
+from fleet.sites import note_place
 from runtime import telemetry as t
 from runtime.telemetry import catalogue
 
@@ -277,6 +278,7 @@ class _Batch:
             "UPDATE device SET birth = ?, site = ?, model = ?, release = ?, health_s = ? WHERE name = ?",
             *(t.encode(body).decode(), site, model, release, body.health_s, message.device),
         )
+        note_place(self._tx, message.device, body.attributes.get("position", ""))
         face.changed = True
 
     def _reported(self, message: Accepted, body: t.Reported) -> None:

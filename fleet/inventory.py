@@ -11,6 +11,7 @@ import msgspec
 from fleet.authority import Authority, Issued
 from fleet.database import Database
 from fleet.errors import BadRequest
+from fleet.scopes import EVERYTHING, Scope
 from runtime.telemetry import is_id
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "enrol",
     "enrol_all",
     "facets",
+    "matching",
     "revocations_to_apply",
     "revoke",
     "revoked_serials",
@@ -155,9 +157,18 @@ def device(db: Database, name: str) -> Device | None:
     return _device(rows[0]) if rows else None
 
 
-def devices(db: Database, wanted: Filter) -> list[Device]:
+def devices(db: Database, wanted: Filter, scope: Scope = EVERYTHING) -> list[Device]:
     """The boxes that match, by name."""
-    conditions, values = ["d.name > ?"], [wanted.after]
+    where, values = matching(wanted, scope)
+    limit = max(1, min(wanted.limit, 1000))
+    rows = db.read(f"SELECT {_COLUMNS} FROM device d WHERE {where} ORDER BY d.name LIMIT {limit}", *values)  # noqa: S608 - ours; values are bound
+    return [_device(row) for row in rows]
+
+
+def matching(wanted: Filter, scope: Scope = EVERYTHING) -> tuple[str, list[str]]:
+    """A condition upon the table `device` as `d`, and its values."""
+    inside, within = scope.where()
+    conditions, values = ["d.name > ?", inside], [wanted.after, *within]
     for column, value in (
         ("state", wanted.state),
         ("state_of_health", wanted.condition),
@@ -172,15 +183,13 @@ def devices(db: Database, wanted: Filter) -> list[Device]:
         like = "%" + wanted.q.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         conditions.append("(d.name LIKE ? ESCAPE '\\' OR d.site LIKE ? ESCAPE '\\')")
         values += [like, like]
-    where = " AND ".join(conditions)
-    limit = max(1, min(wanted.limit, 1000))
-    rows = db.read(f"SELECT {_COLUMNS} FROM device d WHERE {where} ORDER BY d.name LIMIT {limit}", *values)  # noqa: S608 - ours; values are bound
-    return [_device(row) for row in rows]
+    return " AND ".join(conditions), values
 
 
-def facets(db: Database) -> dict[str, dict[str, int]]:
+def facets(db: Database, scope: Scope = EVERYTHING) -> dict[str, dict[str, int]]:
     """How many boxes there are of each state, condition, site, model and release."""
     found = {}
+    inside, values = scope.where()
     for name, column in (
         ("state", "state"),
         ("condition", "state_of_health"),
@@ -188,7 +197,8 @@ def facets(db: Database) -> dict[str, dict[str, int]]:
         ("model", "model"),
         ("release", "release"),
     ):
-        rows = db.read(f"SELECT {column}, count(*) FROM device GROUP BY {column} ORDER BY {column} LIMIT 500")  # noqa: S608 - ours
+        sql = f"SELECT {column}, count(*) FROM device d WHERE {inside} GROUP BY {column} ORDER BY {column} LIMIT 500"  # noqa: S608 - ours
+        rows = db.read(sql, *values)
         found[name] = {str(row[0]): int(row[1]) for row in rows}
     return found
 

@@ -9,6 +9,7 @@ import msgspec
 
 from fleet.database import Database
 from fleet.errors import BadRequest
+from fleet.scopes import EVERYTHING, Scope
 from runtime import telemetry as t
 
 __all__ = ["Audited", "Order", "Told", "audit", "audited", "due", "events", "expire", "order", "orders", "reopen", "sent"]
@@ -64,11 +65,14 @@ def _struct(kind: type[Any], names: str, row: tuple[Any, ...]) -> Any:
     return kind(**{name: msgspec.json.decode(value) if name in _JSON else value for name, value in fields})
 
 
-def events(db: Database, *, device: str = "", severity: str = "", code: str = "", before: int = 0, limit: int = 100) -> list[Told]:
+def events(
+    db: Database, *, device: str = "", severity: str = "", code: str = "", before: int = 0, limit: int = 100, scope: Scope = EVERYTHING
+) -> list[Told]:
     """Events, the newest first; `before` is the id of the last one that is known already."""
     names = "id, device, ts, code, severity, details"
-    conditions: list[str] = ["1 = 1"]
-    values: list[object] = []
+    inside, within = _inside(scope)
+    conditions: list[str] = [inside]
+    values: list[object] = [*within]
     for column, value in (("device", device), ("severity", severity), ("code", code)):
         if value:
             conditions.append(f"{column} = ?")
@@ -101,10 +105,18 @@ def order(db: Database, device: str, name: str, args: dict[str, Any], author: st
         return _struct(Order, _ORDER, tx.run(f"SELECT {_ORDER} FROM command WHERE id = ?", made.id)[0])  # type: ignore[no-any-return]  # noqa: S608
 
 
-def orders(db: Database, *, device: str = "", id: str = "", limit: int = 50) -> list[Order]:  # noqa: A002
+def _inside(scope: Scope) -> tuple[str, list[str]]:
+    """A condition upon a table with a column `device`."""
+    where, values = scope.where()
+    return (f"device IN (SELECT d.name FROM device d WHERE {where})", values) if scope else ("1 = 1", [])  # noqa: S608 - values are bound
+
+
+def orders(db: Database, *, device: str = "", id: str = "", limit: int = 50, scope: Scope = EVERYTHING) -> list[Order]:  # noqa: A002
     """Commands, the newest first."""
-    where, values = ("id = ?", (id,)) if id else ("device = ?", (device,)) if device else ("1 = 1", ())
-    rows = db.read(f"SELECT {_ORDER} FROM command WHERE {where} ORDER BY issued DESC, id LIMIT {_limit(limit)}", *values)  # noqa: S608 - bound
+    where, values = ("id = ?", [id]) if id else ("device = ?", [device]) if device else ("1 = 1", [])
+    inside, within = _inside(scope)
+    sql = f"SELECT {_ORDER} FROM command WHERE {where} AND {inside} ORDER BY issued DESC, id LIMIT {_limit(limit)}"  # noqa: S608 - bound
+    rows = db.read(sql, *values, *within)
     return [_struct(Order, _ORDER, row) for row in rows]
 
 

@@ -12,8 +12,10 @@ from fleet import accounts
 from fleet.accounts import Account, Role, Token
 from fleet.ask import HEADERS, Ask, Body, Route, row
 from fleet.errors import BadRequest
+from fleet.scopes import of as scope_of
+from fleet.scopes import parse
 
-__all__ = ["PEOPLE"]
+__all__ = ["PEOPLE", "open_for"]
 
 
 class SignIn(Body, frozen=True, kw_only=True):
@@ -37,6 +39,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     role: str = ""
     setup: bool = False
+    scope: tuple[str, ...] = ()
+    sso: str = ""  # what the single sign-on is called, "" if there is none
 
 
 class User(Body, frozen=True, kw_only=True):
@@ -45,6 +49,7 @@ class User(Body, frozen=True, kw_only=True):
     name: str
     role: Role
     password: str
+    scope: tuple[str, ...] = ()
 
 
 class Change(Body, frozen=True, kw_only=True):
@@ -53,6 +58,7 @@ class Change(Body, frozen=True, kw_only=True):
     role: Role | None = None
     password: str = ""
     disabled: bool | None = None
+    scope: tuple[str, ...] | None = None
 
 
 class NewToken(Body, frozen=True, kw_only=True):
@@ -61,6 +67,7 @@ class NewToken(Body, frozen=True, kw_only=True):
     title: str
     role: Role = Role.VIEWER
     days: int = 365
+    scope: tuple[str, ...] = ()
 
 
 class Secret(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,8 +79,9 @@ class Secret(msgspec.Struct, frozen=True, kw_only=True):
 async def _session(ask: Ask) -> Session:
     who = ask._who
     if who is not None:
-        return Session(name=who.name, role=who.role.value)
-    return Session(setup=await ask.thread(accounts.needs_first, ask.db))
+        return Session(name=who.name, role=who.role.value, scope=who.scope.rules)
+    oidc = ask.controller.settings.config.oidc
+    return Session(setup=await ask.thread(accounts.needs_first, ask.db), sso=oidc.title if oidc else "")
 
 
 async def _first(ask: Ask) -> web.Response:
@@ -111,11 +119,17 @@ async def _throttled(ask: Ask, name: str) -> None:
 
 
 async def _signed_in(ask: Ask, name: str, role: Role) -> web.Response:
-    key = await ask.thread(accounts.open_session, ask.db, name, ask.now_ms)
-    response = web.Response(body=msgspec.json.encode(Session(name=name, role=role.value)), content_type="application/json", headers=HEADERS)
-    secure = ask.request.secure
-    response.set_cookie(ask.controller.cookie, key, httponly=True, samesite="Strict", path="/", secure=secure)
+    scope = await ask.thread(scope_of, ask.db, f"account:{name}")
+    session = Session(name=name, role=role.value, scope=scope.rules)
+    response = web.Response(body=msgspec.json.encode(session), content_type="application/json", headers=HEADERS)
+    await open_for(ask, name, response)
     return response
+
+
+async def open_for(ask: Ask, name: str, response: web.Response) -> None:
+    """A session for this user, whose cookie the response carries."""
+    key = await ask.thread(accounts.open_session, ask.db, name, ask.now_ms)
+    response.set_cookie(ask.controller.cookie, key, httponly=True, samesite="Strict", path="/", secure=ask.request.secure)
 
 
 async def _sign_out(ask: Ask) -> web.Response:
@@ -131,15 +145,16 @@ async def _users(ask: Ask) -> list[Account]:
 
 async def _create(ask: Ask) -> dict[str, str]:
     body = ask.body
-    await ask.thread(accounts.create, ask.db, body.name, body.role, body.password, ask.now_ms)
-    await ask.audit("user", body.name, {"role": body.role.value})
+    await ask.thread(accounts.create, ask.db, body.name, body.role, body.password, ask.now_ms, parse(body.scope))
+    await ask.audit("user", body.name, {"role": body.role.value, "scope": body.scope})
     return {}
 
 
 async def _change(ask: Ask) -> dict[str, str]:
     body, name = ask.body, ask.path("name")
-    await ask.thread(accounts.change, ask.db, name, role=body.role, password=body.password, disabled=body.disabled)
-    changed = {"role": body.role and body.role.value, "password": bool(body.password), "disabled": body.disabled}
+    scope = None if body.scope is None else parse(body.scope)
+    await ask.thread(accounts.change, ask.db, name, role=body.role, password=body.password, disabled=body.disabled, scope=scope)
+    changed = {"role": body.role and body.role.value, "password": bool(body.password), "disabled": body.disabled, "scope": body.scope}
     await ask.audit("user changed", name, {key: value for key, value in changed.items() if value not in (None, False) or key == "disabled"})
     return {}
 
@@ -150,8 +165,8 @@ async def _tokens(ask: Ask) -> list[Token]:
 
 async def _make_token(ask: Ask) -> Secret:
     body = ask.body
-    key = await ask.thread(accounts.make_token, ask.db, body.title, body.role, ask.who.name, body.days, ask.now_ms)
-    await ask.audit("token", body.title, {"role": body.role.value, "days": body.days})
+    key = await ask.thread(accounts.make_token, ask.db, body.title, body.role, ask.who.name, body.days, ask.now_ms, parse(body.scope))
+    await ask.audit("token", body.title, {"role": body.role.value, "days": body.days, "scope": body.scope})
     return Secret(token=key)
 
 

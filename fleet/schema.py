@@ -53,6 +53,10 @@ CREATE TABLE renewal (
   fingerprint TEXT PRIMARY KEY, device TEXT NOT NULL, asked INTEGER NOT NULL, state TEXT NOT NULL, certificate TEXT NOT NULL,
   request TEXT NOT NULL, ended INTEGER NOT NULL, address TEXT NOT NULL, author TEXT NOT NULL);
 CREATE INDEX renewal_device ON renewal (device, asked);
+CREATE TABLE scope (owner TEXT NOT NULL, rule TEXT NOT NULL, PRIMARY KEY (owner, rule));
+CREATE TABLE federated (
+  issuer TEXT NOT NULL, subject TEXT NOT NULL, account TEXT NOT NULL, PRIMARY KEY (issuer, subject));
+CREATE TABLE place (device TEXT PRIMARY KEY, latitude REAL NOT NULL, longitude REAL NOT NULL);
 CREATE TABLE account (
   name TEXT PRIMARY KEY, role TEXT NOT NULL, password TEXT NOT NULL, created INTEGER NOT NULL, disabled INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE session (digest TEXT PRIMARY KEY, account TEXT NOT NULL, created INTEGER NOT NULL, used INTEGER NOT NULL);
