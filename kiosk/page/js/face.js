@@ -9,6 +9,7 @@ import { Rest } from "./rest.js";
 const LONGEST_WAIT_MS = 400; // a frame whose sound does not come is shown all the same: the face never freezes
 const QUEUE = 12;
 const REST_AFTER_MS = 120;
+const VISIBLE = 0.1; // from this opacity on a picture of the resting face counts as shown
 const STALE_MS = 2000;
 const PROBE_ROWS = 4096;
 const GENERATOR_FROM = 720;
@@ -113,7 +114,7 @@ export class Face {
   /** Nothing new in time: the resting face moves; a still picture that the visitor wants stays one. */
   bridge(time) {
     if (time - this.drawnAt < REST_AFTER_MS || this.frozen) this.rest.end(time);
-    else if (this.rest.play(time)) this.seen(time, [-1, -1, 0, time, -1]);
+    else if (this.rest.play(time) && this.rest.opacity >= VISIBLE) this.seen(time, [-1, -1, 0, time, -1]);
   }
 
   /** A picture was shown. */
