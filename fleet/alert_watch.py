@@ -6,12 +6,13 @@ What is judged is the present: health counts while the box is online and told it
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fleet.alert_rules import Change, Events, Limits, Missing, Rule, Stale, Threshold, covers, limits
 from fleet.alerting import Seen
 from runtime import telemetry as t
-from runtime.telemetry import Metric, Per, Type
+from runtime.telemetry import METRICS, Metric, Per, Type
 
 __all__ = ["Box", "change", "count", "fresh", "meant", "missing", "show", "span", "stale", "thresholds"]
 
@@ -58,37 +59,41 @@ def thresholds(when: Threshold, box: Box, health: Mapping[str, Any], known: set[
     """By metric: those past a limit, and those of `known` that were looked at before."""
     if not fresh(box, now):
         return dict.fromkeys(known, UNKNOWN)
-    names = health.keys() | known if when.metric == "*" else _named(when.metric, health.keys() | known)
-    found = {}
-    for name in names:
-        row = t.metric(name)
+    found = dict.fromkeys(known, CLEAR)  # what is told no more is of a node that is no more
+    bounds = _bounds(when)
+    alone = t.metric(when.metric) is not None
+    for name in [when.metric] if alone else health:
+        row, limit = bounds.get(name.partition(".")[0], (None, None))
         value = health.get(name)
         if row is None or value is None:
-            seen = CLEAR  # a node that is no more
-        elif when.equals:
-            seen = Seen(holds=value in when.equals, clear=value not in when.equals, text=f"{_title(row, name)}: {show(row, value)}")
-        else:
-            bounds = None if when.metric == "*" and row.type is Type.COUNT else limits(when, row)
-            seen = _compared(bounds, row, name, value)
-        if seen.holds or name in known:
-            found[name] = seen
+            continue
+        holds, clear = (value in when.equals, value not in when.equals) if limit is None else _past(limit, value)
+        if holds or name in known:
+            found[name] = Seen(holds=holds, clear=clear, text=_text(row, name, value, limit) if holds else "")
     return found
 
 
-def _named(metric: str, names: Any) -> set[str]:
-    row = t.metric(metric)
-    if row is not None:
-        return {metric}
-    return {name for name in names if name.partition(".")[0] == metric}
+@lru_cache(maxsize=1000)
+def _bounds(when: Threshold) -> dict[str, tuple[Metric, Limits | None]]:
+    """The metrics that a threshold compares, by name without instance, with their limits; None where it compares with `equals`."""
+    wanted = when.metric.partition(".")[0]
+    found = {}
+    for row in METRICS:
+        limit = limits(when, row)
+        if row.name == wanted or (wanted == "*" and limit is not None and row.type is not Type.COUNT):
+            found[row.name] = (row, limit)
+    return found
 
 
-def _compared(bounds: Limits | None, row: Metric, name: str, value: Any) -> Seen:
-    if bounds is None or isinstance(value, (bool, str)):
-        return CLEAR
-    limit, clear, falling = bounds.limit, bounds.clear, bounds.falling
-    holds = value <= limit if falling else value >= limit
-    well = not holds and (value >= clear if falling else value <= clear)
-    return Seen(holds=holds, clear=well, text=f"{_title(row, name)}: {show(row, value)}, limit {show(row, limit)}")
+def _past(limits: Limits, value: Any) -> tuple[bool, bool]:
+    """Whether a value is past the limit, and whether it is past the clear limit."""
+    if limits.falling:
+        return value <= limits.limit, value > limits.limit and value >= limits.clear
+    return value >= limits.limit, value < limits.limit and value <= limits.clear
+
+
+def _text(row: Metric, name: str, value: Any, limits: Limits | None) -> str:
+    return f"{_title(row, name)}: {show(row, value)}" + (f", limit {show(row, limits.limit)}" if limits else "")
 
 
 def stale(rule: Rule, when: Stale, box: Box, last: int, now: int) -> Seen:

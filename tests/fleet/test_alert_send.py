@@ -7,11 +7,13 @@ import random
 import ssl
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections import Counter
 from contextlib import asynccontextmanager
 from email import message_from_bytes, policy
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -19,7 +21,7 @@ from aiohttp import web
 
 from fleet import alert_desk as desk
 from fleet import alert_store as store
-from fleet.alert_channels import Channel, Mail, Message, Security, Webhook, sign
+from fleet.alert_channels import Channel, Mail, Message, Security, Webhook, new_secret, sign
 from fleet.alert_rules import Missing, Rule
 from fleet.alert_send import GIVE_UP_MS, LAST_REFUSED, Sender, pause_ms
 from fleet.authority import Authority
@@ -215,6 +217,18 @@ def test_a_slow_channel_holds_up_no_other(tmp_path):
             assert len(slow.came) == 1
 
     posting(tmp_path, work)
+
+
+def test_the_check_that_the_docs_print():
+    """What docs/fleet.md says by hand accepts our signature and no other."""
+    text = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text(encoding="utf-8")
+    code = text[text.index("    import base64, hashlib, hmac") :]
+    code = textwrap.dedent(code[: code.index("\n\n")])
+    secret, body = new_secret(), b'{"id": "x"}'
+    headers = sign(secret, "x.ops", 1_790_000_000, body)
+    exec(code, {"secret": secret, "headers": headers, "body": body})
+    with pytest.raises(AssertionError):
+        exec(code, {"secret": secret, "headers": headers, "body": body + b" "})
 
 
 def test_pauses():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.alert_rules import DEFAULTS, Level, Missing, Rule, Threshold, check_rule, limits
+from fleet.alert_rules import DEFAULTS, Level, Maintenance, Missing, Rule, Threshold, check_rule, limits, silent
 from fleet.alerting import BUDGET_MS, GAP_MS, MOST, WAIT_MS, Alert, Did, Notice, Pace, Phase, Seen, Told, Track, end, gather, news, step
 from fleet.errors import BadRequest
+from fleet.windows import Window
 from runtime.telemetry import Severity, metric
 
 NOW = 1_790_000_000_000
@@ -203,6 +206,29 @@ def test_rules_that_cannot_be(when, text):
     made = msgspec.convert({"id": "x", "title": "X", "when": when}, Rule)
     with pytest.raises(BadRequest, match=text):
         check_rule(made)
+
+
+# --- maintenance
+
+
+def at(text):
+    """Wall time in ms of an ISO moment."""
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def test_maintenance_once_and_again():
+    """Once from one moment to another; or again and again by the hours of a time zone, over midnight, summer and winter."""
+    once = Maintenance(id="m", title="M", since=NOW, until=NOW + HOUR)
+    assert [silent(once, NOW + ms) for ms in (-1, 0, HOUR - 1, HOUR)] == [False, True, True, False]
+    friday = Maintenance(id="m", title="M", again=Window(begin="22:00", end="05:00", days=(4,)), zone="Europe/Rome")
+    for day in ("2026-01-16T{}+01:00", "2026-07-17T{}+02:00"):  # Fridays
+        assert [silent(friday, at(day.format(hour))) for hour in ("21:59", "22:00", "23:59")] == [False, True, True]
+    assert silent(friday, at("2026-01-17T04:59+01:00"))
+    assert not silent(friday, at("2026-01-17T05:00+01:00"))
+    assert not silent(friday, at("2026-01-16T04:00+01:00"))
+    bounded = msgspec.structs.replace(friday, until=at("2026-01-17T00:00+01:00"))
+    assert silent(bounded, at("2026-01-16T23:00+01:00"))
+    assert not silent(bounded, at("2026-01-17T01:00+01:00"))
 
 
 # --- telling
