@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from engines.studio.dataset import StudioError
@@ -39,6 +38,7 @@ _LEFT_IRIS = 473
 _EYES = np.array([[205.9, 209.5], [305.9, 209.5]])  # where the stock face has its eyes, pixels of 512
 _MOST_FRAMES = 1200
 _TEST_EVERY = 20
+_FEW_DEGREES = 1.0  # a head that turns less than this tells nothing of how it sways with its angles
 _AT_LEAST = 2.0  # seconds, whatever is asked for
 _GAZE = np.array([30.0, 24.0])  # degrees at which the rig's own eyeLook shapes reach 1
 _FLIP = np.array([1.0, -1.0, -1.0])  # landmarks: y down, z away; rig: y up, z towards the viewer
@@ -130,7 +130,8 @@ def _crops(pose: _Pose) -> _Crop:
     size = float(np.median(pose.scale))
     scale = float(np.linalg.norm(_EYES[1] - _EYES[0]) / np.linalg.norm(eyes[1] - eyes[0]))  # shape -> 512
     terms = np.concatenate([np.ones((len(pose.angles), 1)), pose.angles], 1)
-    explained, *_ = np.linalg.lstsq(terms, pose.centre, rcond=None)
+    held = np.diag([0.0, 1.0, 1.0, 1.0]) * len(terms) * _FEW_DEGREES**2  # in a film with the head still, noise explains nothing
+    explained = np.linalg.solve(terms.T @ terms + held, terms.T @ pose.centre)
     home = _EYES.mean(0) - eyes.mean(0) * scale
     move = explained * (scale / size)
     move[0] = home
@@ -149,6 +150,8 @@ def _project(crop: _Crop, shape: NDArray[np.float64], angles: NDArray[np.float64
 
 def _geometry(crop: _Crop, pose: _Pose, controls: NDArray[np.float32], irises: NDArray[np.float64], seed: int = 0) -> Geometry:
     """As ``geometry.fit`` does on the rig; ``irises`` (n, 2) is the left iris in frame pixels."""
+    import torch
+
     rng = np.random.default_rng(seed)
     scale = RANGES[-3:, 1]
     shape = pose.shape[:_MESH]

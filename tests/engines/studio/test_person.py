@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-torch = pytest.importorskip("torch", reason="torch is not installed (extra: studio)")
 pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed (extra: rehearse)")
 pytest.importorskip("av", reason="av is not installed (extra: rehearse)")
 
-from engines.studio import dataset, geometry  # noqa: E402 - after the skips
-from engines.studio.dataset import StudioError  # noqa: E402
-from engines.studio.film import Watched, watch  # noqa: E402
-from engines.studio.metrics import over_grey  # noqa: E402
-from engines.studio.person import _brought, prepare  # noqa: E402
-from engines.studio.quality import judge  # noqa: E402
-from engines.studio.rig import CONTROLS, INDEX  # noqa: E402
-from visavis.films import film  # noqa: E402
+from engines.studio import dataset, geometry
+from engines.studio.dataset import StudioError
+from engines.studio.film import Watched, watch
+from engines.studio.metrics import over_grey
+from engines.studio.person import _brought, prepare
+from engines.studio.quality import judge
+from engines.studio.rig import CONTROLS, INDEX
+from visavis.films import film
 
 pytestmark = pytest.mark.unit
 FRAMES = 36
@@ -71,6 +70,14 @@ def test_the_data_have_the_shape_that_training_takes(data: Path) -> None:
     assert (lips[..., 0] - lips[..., 1]).mean() > 25  # red
     _, flow = dataset.labels(data)
     assert flow["offsets"].shape[1:] == flow["canon"].shape
+
+
+def test_a_head_that_hardly_turns_has_its_rest_nearby(shared: Path, task: Path, tmp_path: Path) -> None:
+    """Three seconds of a stranger: the face at rest, from which all motion counts, lies where the film shows it, not far outside."""
+    data = prepare([shared / "data" / "faces" / "grid" / "bbaf2n.mpg"], tmp_path / "data", task, anyway=True).data
+    _, flow = dataset.labels(data)
+    face = flow["kind"].astype(int) < 2
+    assert np.linalg.norm(flow["offsets"][:, face].astype(np.float32), axis=-1).mean() < 12
 
 
 def test_a_large_film_is_averaged_down_in_place() -> None:
