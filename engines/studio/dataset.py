@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from engines.errors import EngineError
@@ -59,6 +58,8 @@ def read_frame(path: Path) -> NDArray[np.uint8]:
 
 def place_of(geometry: Geometry, controls: NDArray[np.float32]) -> NDArray[np.float64]:
     """Affine maps patch -> frame (3, 2, 3) of one control vector."""
+    import torch
+
     head = [INDEX[n] for n in ("yaw", "pitch", "roll")]
     u = torch.tensor(controls[head] / RANGES[head, 1], dtype=torch.float64)[None]
     return np.asarray((pose_features(u).numpy() @ geometry.places).reshape(3, 2, 3))

@@ -7,16 +7,17 @@ them as constants. Pixels refer to a 512 x 512 frame; a patch pixel (i, j) has i
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from engines.errors import EngineError
 from engines.studio.rig import INDEX, RANGES, Rig, project
 from engines.studio.sampler import IDLE
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["EYE_SHAPE", "MOUTH_SHAPE", "ORIGINS", "Geometry", "fit", "gaze_features", "load", "pose_features"]
 
@@ -53,6 +54,8 @@ def load(data: Path) -> Geometry:
 
 def pose_features(angles: Tensor) -> Tensor:
     """Products of up to three normalised angles (n, 3), as (n, 64); an outer power, because a graph of few nodes is fast."""
+    import torch
+
     one = torch.cat([torch.ones_like(angles[:, :1]), angles], 1)
     square = (one[:, :, None] * one[:, None, :]).reshape(-1, 16)
     return (square[:, :, None] * one[:, None, :]).reshape(-1, 64)
@@ -60,6 +63,8 @@ def pose_features(angles: Tensor) -> Tensor:
 
 def gaze_features(gaze: Tensor) -> Tensor:
     """Products of up to two normalised gaze angles (n, 2), as (n, 9)."""
+    import torch
+
     one = torch.cat([torch.ones_like(gaze[:, :1]), gaze], 1)
     return (one[:, :, None] * one[:, None, :]).reshape(-1, 9)
 
@@ -71,6 +76,8 @@ def _affine(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray
 
 def fit(rig: Rig, seed: int = 0) -> Geometry:
     """Fit both polynomials on poses of the rig; the same seed gives the same numbers."""
+    import torch
+
     rng = np.random.default_rng(seed)
     rest = rig.pose(np.asarray(IDLE))
     flat, depth = project(rest.unturned)

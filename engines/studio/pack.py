@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -16,10 +17,11 @@ from engines.renderer.compose import Composer, Hair
 from engines.renderer.idle import BLINK_FRAMES, SWAY_FRAMES, TILE
 from engines.renderer.onnx_runtime import infer, network_session
 from engines.renderer.rewrite import unsigned_model
-from engines.studio.quantize import quantize
 from engines.studio.rig import CONTROLS, INDEX, RANGES
 from engines.studio.sampler import IDLE
-from engines.studio.train import Face, load_checkpoint
+
+if TYPE_CHECKING:
+    from engines.studio.train import Face
 
 __all__ = ["RUNGS", "nv12_to_rgb", "pack"]
 
@@ -151,6 +153,9 @@ def pack(
         StudioError: no checkpoint, or no data.
 
     """
+    from engines.studio.quantize import quantize  # with PyTorch, which looking at a pack does not need
+    from engines.studio.train import load_checkpoint
+
     out.mkdir(parents=True, exist_ok=True)
     export = quantize(checkpoint, data, work or out / ".work", samples=samples)
     shutil.copyfile(export.int8_model, out / NETWORK)
