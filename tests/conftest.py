@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,3 +18,9 @@ def shared() -> Path:
     if not (path / "data").is_dir():
         pytest.skip(f"no shared data at {path}: set VISAVIS_SHARED")
     return path
+
+
+@pytest.fixture(scope="session")
+def torch() -> Any:
+    """PyTorch; skips where it is not installed. What is trained with it is imported in the test, so that the rest runs without."""
+    return pytest.importorskip("torch", reason="PyTorch comes with the extra 'studio'")

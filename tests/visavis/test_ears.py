@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
-torch = pytest.importorskip("torch", reason="PyTorch comes with the extra 'studio'")
-
-from engines.errors import EngineError  # noqa: E402
-from engines.models import locate  # noqa: E402
-from engines.recognition.ears.hearing import Phones  # noqa: E402
-from engines.recognition.training.orders import fold_of  # noqa: E402
-from tests.engines.recognition.speech import SPOKEN, say  # noqa: E402
-from visavis import ears  # noqa: E402
+from engines.errors import EngineError
+from engines.models import locate
+from engines.recognition.ears.hearing import Phones
+from engines.recognition.training.orders import fold_of
+from tests.engines.recognition.speech import SPOKEN, say
+from visavis import ears
 
 SAID = ("can i have a large latte please", "where are the toilets", "what time do you close")
 
@@ -43,12 +42,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def work(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A work folder after training; the words of the orders were worked out before."""
+def turn_model() -> Path:
+    """The turn model's file; skips where it is not in the model store."""
     try:
-        locate("smart-turn")
+        return locate("smart-turn")
     except EngineError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def work(torch: Any, turn_model: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001 - the skips
+    """A work folder after training; the words of the orders were worked out before."""
     found = tmp_path_factory.mktemp("work")
     (found / "orders.json").write_text(json.dumps({f"order-{number}": text for number, text in enumerate(SAID)}))
     ears.train(data, found, copies=1, passes=1, tell=lambda _: None)
@@ -79,14 +83,15 @@ def test_packed_weights_are_heard_with(work: Path, tmp_path: Path) -> None:
     assert np.isfinite(found).all()
 
 
-def test_evaluation_counts_phones_that_are_wrong(work: Path, data: Path) -> None:
+@pytest.mark.usefixtures("turn_model")
+def test_evaluation_counts_phones_that_are_wrong(data: Path) -> None:
     """The weights that ship, on the people who are held out: a rate for all and for each group."""
-    assert work
     found = ears.evaluate(data)
     assert found["recordings"] == sum(group["recordings"] for group in found["groups"].values())
     assert all(0.0 <= group["phone_errors"] < 1.0 for group in found["groups"].values())
 
 
+@pytest.mark.usefixtures("torch")
 def test_no_recordings_is_an_os_error(tmp_path: Path) -> None:
     """An empty folder is told by its name."""
     with pytest.raises(OSError, match="speechocean"):

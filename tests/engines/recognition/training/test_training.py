@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,22 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-torch = pytest.importorskip("torch", reason="PyTorch comes with the extra 'studio'")
-
-from engines.errors import EngineError  # noqa: E402
-from engines.models import locate  # noqa: E402
-from engines.recognition.ears import WEIGHTS  # noqa: E402
-from engines.recognition.ears.alphabet import BLANK, CLASSES, phone_ids  # noqa: E402
-from engines.recognition.ears.encoder import FRAME, FRAMES, WIDTH  # noqa: E402
-from engines.recognition.training.augment import Shop, load  # noqa: E402
-from engines.recognition.training.corpora import Clip, clips, dictionary_for, phones_of, words_of  # noqa: E402
-from engines.recognition.training.encode import encode, layers_of, read_index  # noqa: E402
-from engines.recognition.training.evaluate import edits, greedy  # noqa: E402
-from engines.recognition.training.network import Head  # noqa: E402
-from engines.recognition.training.orders import fold_of  # noqa: E402
-from engines.recognition.training.pack import write_head  # noqa: E402
-from engines.recognition.training.train import Example, Settings, examples, train  # noqa: E402
-from tests.engines.recognition.speech import SPOKEN, say  # noqa: E402
+from engines.errors import EngineError
+from engines.models import locate
+from engines.recognition.ears import WEIGHTS
+from engines.recognition.ears.alphabet import BLANK, CLASSES, phone_ids
+from engines.recognition.ears.encoder import FRAME, FRAMES, WIDTH
+from engines.recognition.training.augment import Shop, load
+from engines.recognition.training.corpora import Clip, clips, dictionary_for, phones_of, words_of
+from engines.recognition.training.encode import encode, layers_of, read_index
+from engines.recognition.training.evaluate import edits, greedy
+from engines.recognition.training.orders import fold_of
+from tests.engines.recognition.speech import SPOKEN, say
 
 SAID = ("can i have a large latte please", "where are the toilets", "what time do you close")
 
@@ -216,33 +213,36 @@ def test_a_copy_is_the_same_whenever_it_is_made(data: Path, turn_model: Path, tm
     assert np.array_equal(np.load(tmp_path / "one.npy"), np.load(tmp_path / "two.npy"))
 
 
-def taught(spoken: Path) -> dict[str, list[Example]]:
-    """Each recording four times, so that a pass has some steps."""
-    return {f"{name} {n}": copies for name, copies in examples([spoken]).items() for n in range(4)}
+PASSES = 5
 
 
-LESSONS = Settings(passes=5, batch=300)
+def learn(spoken: Path, out: Path, tell: Callable[[str], None], passes: int = PASSES) -> None:
+    """Train on each recording four times, so that a pass has some steps."""
+    from engines.recognition.training.train import Settings, examples, train
+
+    taught = {f"{name} {n}": copies for name, copies in examples([spoken]).items() for n in range(4)}
+    train(taught, out, Settings(passes=passes, batch=300), tell=tell)
 
 
-def state(path: Path) -> dict[str, torch.Tensor]:
+def state(torch: Any, path: Path) -> dict[str, Any]:
     """Weights as `train` writes them."""
-    found: dict[str, torch.Tensor] = torch.load(path, weights_only=True)
+    found: dict[str, Any] = torch.load(path, weights_only=True)
     return found
 
 
 @pytest.fixture(scope="module")
-def learnt(spoken: Path) -> tuple[Path, list[str]]:
+def learnt(torch: Any, spoken: Path) -> tuple[Path, list[str]]:  # noqa: ARG001 - the skip
     """A run without a break, and what it told."""
     told: list[str] = []
     out = spoken.with_name("whole.pt")
-    train(taught(spoken), out, LESSONS, tell=told.append)
+    learn(spoken, out, told.append)
     return out, told
 
 
 def test_learning_lowers_the_loss(learnt: tuple[Path, list[str]]) -> None:
     """One line for each pass, and the last is better than the first."""
     losses = [float(line.rpartition(" ")[2]) for line in learnt[1]]
-    assert len(losses) == LESSONS.passes
+    assert len(losses) == PASSES
     assert losses[-1] < losses[0]
 
 
@@ -250,7 +250,7 @@ class Stopped(Exception):
     """Somebody stopped the training."""
 
 
-def test_a_stopped_run_ends_like_one_without_a_break(learnt: tuple[Path, list[str]], spoken: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_ends_like_one_without_a_break(torch: Any, learnt: tuple[Path, list[str]], spoken: Path, tmp_path: Path) -> None:
     """Two passes are kept, the third is lost; the weights at the end are the same to the bit, and nothing is done twice."""
 
     def stop(line: str) -> None:
@@ -258,18 +258,18 @@ def test_a_stopped_run_ends_like_one_without_a_break(learnt: tuple[Path, list[st
             raise Stopped
 
     with pytest.raises(Stopped):
-        train(taught(spoken), tmp_path / "head.pt", LESSONS, tell=stop)
+        learn(spoken, tmp_path / "head.pt", stop)
     told: list[str] = []
-    train(taught(spoken), tmp_path / "head.pt", LESSONS, tell=told.append)
+    learn(spoken, tmp_path / "head.pt", told.append)
     assert [line.split()[1] for line in told] == ["3", "4", "5"]
-    whole, again = state(learnt[0]), state(tmp_path / "head.pt")
+    whole, again = state(torch, learnt[0]), state(torch, tmp_path / "head.pt")
     assert all(torch.equal(whole[name], again[name]) for name in whole)
-    train(taught(spoken), tmp_path / "head.pt", LESSONS, tell=told.append)
+    learn(spoken, tmp_path / "head.pt", told.append)
     assert len(told) == 3
 
 
 def test_a_run_killed_while_it_wrote_goes_on(
-    learnt: tuple[Path, list[str]], spoken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    torch: Any, learnt: tuple[Path, list[str]], spoken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half a file never stands in the place of a whole one, and what says that a pass is done is written after its weights."""
     written: list[Path] = []
@@ -284,37 +284,44 @@ def test_a_run_killed_while_it_wrote_goes_on(
 
     monkeypatch.setattr(torch, "save", dies)
     with pytest.raises(Stopped):
-        train(taught(spoken), tmp_path / "head.pt", LESSONS, tell=lambda _: None)
+        learn(spoken, tmp_path / "head.pt", lambda _: None)
     monkeypatch.undo()
     told: list[str] = []
-    train(taught(spoken), tmp_path / "head.pt", LESSONS, tell=told.append)
+    learn(spoken, tmp_path / "head.pt", told.append)
     assert [line.split()[1] for line in told] == ["3", "4", "5"]
-    whole, again = state(learnt[0]), state(tmp_path / "head.pt")
+    whole, again = state(torch, learnt[0]), state(torch, tmp_path / "head.pt")
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
+@pytest.mark.usefixtures("torch")
 def test_other_settings_begin_anew(spoken: Path, tmp_path: Path) -> None:
     """What was kept for another number of passes is of no use."""
     told: list[str] = []
     for passes in (1, 2):
-        train(taught(spoken), tmp_path / "head.pt", Settings(passes=passes, batch=300), tell=told.append)
+        learn(spoken, tmp_path / "head.pt", told.append, passes)
     assert [line.split(":")[0] for line in told] == ["pass 1 of 1", "pass 1 of 2", "pass 2 of 2"]
 
 
+@pytest.mark.usefixtures("torch")
 def test_recordings_can_be_left_out(spoken: Path) -> None:
     """By name; the frames of the others stay theirs."""
+    from engines.recognition.training.train import examples
+
     some, everything = examples([spoken], frozenset({"spoken/1"})), examples([spoken])
     assert set(some) == {"spoken/0", "spoken/2"}
     assert (some["spoken/2"][0].start, some["spoken/2"][0].end) == (everything["spoken/2"][0].start, everything["spoken/2"][0].end)
 
 
-def test_the_packed_head_says_what_the_trained_one_says(learnt: tuple[Path, list[str]], spoken: Path, tmp_path: Path) -> None:
+def test_the_packed_head_says_what_the_trained_one_says(torch: Any, learnt: tuple[Path, list[str]], spoken: Path, tmp_path: Path) -> None:
     """As floats the same numbers, with 8-bit matrices nearly; and nothing but the one file is left."""
     import onnxruntime
 
+    from engines.recognition.training.network import Head
+    from engines.recognition.training.pack import write_head
+
     layers = np.load(spoken.with_suffix(".npy"))[None, :FRAMES].astype(np.float32)
     head = Head().eval()
-    head.load_state_dict(state(learnt[0]))
+    head.load_state_dict(state(torch, learnt[0]))
     with torch.no_grad():
         wanted = head(torch.from_numpy(layers)).numpy()
     for whole_numbers, apart in ((False, 1e-3), (True, 0.3)):
