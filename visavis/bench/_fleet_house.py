@@ -213,9 +213,12 @@ class Uplink:
         self._process.wait()
 
     def quieten(self) -> None:
-        """Make nothing new."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGUSR1)
+        """Make nothing new. Waits until this life listens: before, the signal would end it."""
+        wait_for(f"the start of {self.name}", lambda: self._lives() > self.kills, _START_S)
+        self._process.send_signal(signal.SIGUSR1)
+
+    def _lives(self) -> int:
+        return self.ledger.read_bytes().count(b"life\n") if self.ledger.exists() else 0
 
     def close(self) -> None:
         """End it in order, or by force."""

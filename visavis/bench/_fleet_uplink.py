@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 from runtime import topology
@@ -31,27 +32,24 @@ _LIFE = 1_000_000
 class Watched(Uplink):
     """The uplink, with an event each second and a ledger of them."""
 
-    def __init__(self, ctx: Context, times: Times, ledger: Path) -> None:
+    def __init__(self, ctx: Context, times: Times, ledger: Path, over: threading.Event) -> None:
         super().__init__(ctx, times)
         self._ledger = os.open(ledger, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         os.write(self._ledger, b"life\n")
         # An event that the outbox took just before a kill may be missing here: its number is not used again.
         self._number = ledger.read_bytes().count(b"life\n") * _LIFE
         self._due_ms = 0
-        self._living = True
-
-    def end_making(self) -> None:
-        """No more events; what is there is still sent."""
-        self._living = False
+        self._over = over  # no more events; what is there is still sent
 
     def _tick(self) -> None:
         super()._tick()
         now = self._times.mono_ms()
-        if self._living and now >= self._due_ms:
+        if not self._over.is_set() and now >= self._due_ms:
             self._due_ms = now + _EVERY_MS
             self._number += 1
             self._event(CODE, {"node": "voice"}, {"restarts": self._number})
-            os.write(self._ledger, f"{CODE} {self._number}\n".encode())
+            if not self._outbox.trouble:  # what only memory holds is no promise
+                os.write(self._ledger, f"{CODE} {self._number}\n".encode())
 
 
 def main(config: Path, ledger: Path) -> None:
@@ -67,10 +65,11 @@ def main(config: Path, ledger: Path) -> None:
         checkpoint=create_checkpoint("uplink"),
         lifeline=os.pipe()[0],
     )
-    context = Context(boot)
-    uplink = Watched(context, SystemTimes(), ledger)
+    context, over = Context(boot), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: context.stop())
-    signal.signal(signal.SIGUSR1, lambda *_: uplink.end_making())
+    signal.signal(signal.SIGUSR1, lambda *_: over.set())
+    # The ledger's "life" comes after this: whoever saw it may send the signal.
+    uplink = Watched(context, SystemTimes(), ledger, over)
     try:
         asyncio.run(uplink.run())
     finally:
