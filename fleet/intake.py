@@ -17,6 +17,7 @@ import msgspec
 from fleet.database import Database, Transaction
 from fleet.history import MOST_SERIES, Recorder, number
 from fleet.lease import Lease
+from fleet.present import Marks, merge
 from fleet.sites import note_place
 from runtime import telemetry as t
 from runtime.telemetry import catalogue
@@ -150,6 +151,7 @@ class _Face:
     born: int
     health: dict[str, Any]
     health_ts: int
+    marks: Marks
     changed: bool = False
 
 
@@ -254,9 +256,11 @@ class _Batch:
         for name, value in values.items():
             samples = self._repeated if known.get(name) == value else self._samples
             samples.append((message.device, name, message.ts, number(name, value)))
-        if message.ts >= face.health_ts and not _late(message):
-            face.health = values if body.full else face.health | values
-            face.health_ts, face.changed = message.ts, True
+        if not _late(message):
+            envelope = message.envelope
+            now = (face.health, face.marks, face.health_ts)
+            newer = merge(*now, values, whole=body.full, boot=envelope.boot, seq=envelope.seq, ts=message.ts)
+            (face.health, face.marks, face.health_ts), face.changed = newer, True
 
     def _event(self, message: Accepted, body: t.EventBody) -> None:
         try:
@@ -301,20 +305,23 @@ class _Batch:
 
     def _face(self, device: str) -> _Face:
         if device not in self._faces:
-            columns = "state, since, seen, born, health, health_ts"
+            columns = "state, since, seen, born, health, health_ts, marks"
             row = self._tx.run(f"SELECT {columns} FROM device WHERE name = ?", device)  # noqa: S608 - columns of ours
             if not row:
                 sql = "INSERT INTO device (name, state, since, seen, created) VALUES (?, 'new', ?, 0, ?)"
                 self._tx.run(sql, device, self._now, self._now)
-                row = [("new", self._now, 0, 0, "{}", 0)]
-            state, since, seen, born, health, health_ts = row[0]
-            self._faces[device] = _Face(state, since, seen, born, msgspec.json.decode(health), health_ts)
+                row = [("new", self._now, 0, 0, "{}", 0, "{}")]
+            state, since, seen, born, health, health_ts, marks = row[0]
+            known = msgspec.json.decode(marks, type=Marks)
+            self._faces[device] = _Face(state, since, seen, born, msgspec.json.decode(health), health_ts, known)
         return self._faces[device]
 
     def _store(self, name: str, face: _Face) -> None:
         self._tx.run(
-            "UPDATE device SET state = ?, since = ?, seen = ?, born = ?, health = ?, health_ts = ?, state_of_health = ? WHERE name = ?",
-            *(face.state, face.since, face.seen, face.born, _text(face.health), face.health_ts, worst(face.health), name),
+            "UPDATE device SET state = ?, since = ?, seen = ?, born = ?, health = ?, health_ts = ?, marks = ?, state_of_health = ?"
+            " WHERE name = ?",
+            *(face.state, face.since, face.seen, face.born, _text(face.health), face.health_ts, _text(face.marks)),
+            *(worst(face.health), name),
         )
 
 

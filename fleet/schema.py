@@ -8,8 +8,11 @@ from __future__ import annotations
 
 __all__ = ["CHANGES", "SCHEMA", "VERSION"]
 
-VERSION = 2
-CHANGES: dict[int, tuple[str, ...]] = {2: ("ALTER TABLE event ADD COLUMN late INTEGER NOT NULL DEFAULT 0",)}
+VERSION = 3
+CHANGES: dict[int, tuple[str, ...]] = {
+    2: ("ALTER TABLE event ADD COLUMN late INTEGER NOT NULL DEFAULT 0",),
+    3: ("ALTER TABLE device ADD COLUMN marks TEXT NOT NULL DEFAULT '{}'",),
+}
 """By version: the statements (ALTER TABLE … ADD COLUMN …) that turn a store of the version before into one of this."""
 SCHEMA = """
 CREATE TABLE device (
@@ -17,7 +20,7 @@ CREATE TABLE device (
   born INTEGER NOT NULL DEFAULT 0, birth TEXT NOT NULL DEFAULT '{}', site TEXT NOT NULL DEFAULT '', model TEXT NOT NULL DEFAULT '',
   release TEXT NOT NULL DEFAULT '', health_s REAL NOT NULL DEFAULT 0, health TEXT NOT NULL DEFAULT '{}',
   health_ts INTEGER NOT NULL DEFAULT 0, state_of_health TEXT NOT NULL DEFAULT 'unknown', reported TEXT NOT NULL DEFAULT '{}',
-  reported_version INTEGER NOT NULL DEFAULT 0);
+  reported_version INTEGER NOT NULL DEFAULT 0, marks TEXT NOT NULL DEFAULT '{}');
 CREATE TABLE certificate (
   serial TEXT PRIMARY KEY, device TEXT NOT NULL, issued INTEGER NOT NULL, expires INTEGER NOT NULL, revoked INTEGER,
   applied INTEGER NOT NULL DEFAULT 0);

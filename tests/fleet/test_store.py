@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import threading
 
 import pytest
@@ -13,7 +15,7 @@ from fleet.authority import Authority
 from fleet.database import open_database
 from fleet.errors import BadRequest, Unavailable
 from fleet.inventory import Filter
-from fleet.schema import VERSION
+from fleet.schema import CHANGES, VERSION
 
 NOW = 1_790_000_000_000
 pytestmark = pytest.mark.unit
@@ -128,14 +130,19 @@ def test_writers_take_turns(thing):
 
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.system)])
 def test_a_store_is_opened_again(kind, request, tmp_path):
-    """What it holds stays; a table that came with an update is made; a store of a newer version is refused in one line."""
+    """What it holds stays; tables and columns that came with an update are made; a store of a newer version is refused in one line."""
     where = tmp_path / "fleet.db" if kind == "sqlite" else request.getfixturevalue("cluster").database()
     first = open_database(where)
     accounts.create(first, "anna", Role.ADMIN, "a long password", NOW)
     with first.write() as tx:
         tx.run("DROP TABLE audit")
+        for statement in itertools.chain.from_iterable(CHANGES.values()):  # as it was in version 1
+            table, column = re.search(r"ALTER TABLE (\w+) ADD COLUMN (\w+)", statement).groups()
+            tx.run(f"ALTER TABLE {table} DROP COLUMN {column}")
+        tx.run("PRAGMA user_version = 1" if kind == "sqlite" else "UPDATE schema_version SET version = 1")
     first.close()
     again = open_database(where)
+    assert again.read("SELECT marks FROM device") == []
     assert [one.name for one in accounts.accounts(again)] == ["anna"]
     journal.audit(again, NOW, "anna", "x")
     with again.write() as tx:
