@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 from psycopg.abc import Buffer
@@ -251,5 +250,4 @@ def _line(error: Exception) -> str:
 
 def _shown(url: str) -> str:
     """The address without what may be secret."""
-    parts = urlsplit(url)
-    return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return f"postgresql://{url.partition('://')[2].partition('?')[0].rpartition('@')[2]}"

@@ -30,8 +30,10 @@ def _data(data: Path | None) -> Path:
 
 @app.command
 def serve(*, data: Path | None = None, host: str = "127.0.0.1", port: int = 8480, broker_host: str = "", broker_port: int = 8883,
-          name: tuple[str, ...] = (), tenant: str = "default", config: Path | None = None, sparkplug: str = "",
-          sparkplug_broker: str = "", home_assistant: str = "", home_assistant_broker: str = "") -> int:  # fmt: skip
+          renewal_port: int = 0, name: tuple[str, ...] = (), tenant: str = "default", config: Path | None = None, sparkplug: str = "",
+          sparkplug_broker: str = "", home_assistant: str = "", home_assistant_broker: str = "", database: str = "", broker: str = "",
+          controller: str = "", broker_ca: Path | None = None, broker_cert: Path | None = None, broker_key: Path | None = None,
+          broker_crl: Path | None = None, crl_url: str = "") -> int:  # fmt: skip
     """Run broker, store, API and console until Ctrl-C.
 
     Parameters
@@ -46,6 +48,8 @@ def serve(*, data: Path | None = None, host: str = "127.0.0.1", port: int = 8480
         Where the broker listens; by default on all interfaces.
     broker_port
         Port of the broker.
+    renewal_port
+        Port for boxes whose certificate has ended; by default the one above the broker's.
     name
         Host name or address under which boxes reach this machine, for the broker's certificate. May be given several times.
     tenant
@@ -60,10 +64,29 @@ def serve(*, data: Path | None = None, host: str = "127.0.0.1", port: int = 8480
         Show the boxes to Home Assistant under this discovery prefix, usually homeassistant.
     home_assistant_broker
         Where; by default the fleet's own broker.
+    database
+        Keep everything in this PostgreSQL: postgresql://USER@HOST/NAME. By default a file in the folder.
+    broker
+        Start no broker, use this one: mqtts://HOST:PORT. Then several controllers may share it and the database.
+    controller
+        This one's name at that broker, where it is ~controller-NAME; by default this machine's name.
+    broker_ca
+        Who signed that broker's certificate; by default the fleet's authority.
+    broker_cert
+        This controller's certificate there; by default one of the fleet's authority.
+    broker_key
+        The key of that certificate.
+    broker_crl
+        Write the list of revoked certificates here too, for that broker to read.
+    crl_url
+        Where that broker fetches the list: it is said in the certificates of boxes. The console serves it as /revoked.crl.
 
     """
+    import socket
+
     from fleet.config import read_config, with_options
     from fleet.controller import Settings
+    from fleet.outside import outside
 
     given = with_options(
         read_config(config), sparkplug=sparkplug, sparkplug_broker=sparkplug_broker, home_assistant=home_assistant,
@@ -71,8 +94,13 @@ def serve(*, data: Path | None = None, host: str = "127.0.0.1", port: int = 8480
     )  # fmt: skip
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     settings = Settings(
-        data=_data(data), host=host, port=port, broker_host=broker_host, broker_port=broker_port, tenant=tenant, names=name, config=given
-    )
+        data=_data(data), host=host, port=port, broker_host=broker_host, broker_port=broker_port, tenant=tenant, names=name, config=given,
+        renewal_port=renewal_port,
+        database=database, crl_url=crl_url,
+        outside=outside(
+            broker, controller=controller or socket.gethostname(), ca=broker_ca, certificate=broker_cert, key=broker_key, crl=broker_crl
+        ) if broker else None,
+    )  # fmt: skip
     return asyncio.run(_serve(settings))
 
 
@@ -102,8 +130,9 @@ async def _serve(settings: Settings) -> int:
 
 @app.command
 def enrol(
-    name: str, *, data: Path | None = None, out: Path | None = None, broker: str = "", tenant: str = "default", days: int = 730
-) -> int:
+    name: str, *, data: Path | None = None, database: str = "", out: Path | None = None, broker: str = "", broker_ca: Path | None = None,
+    crl_url: str = "", tenant: str = "default", days: int = 730
+) -> int:  # fmt: skip
     """Make a certificate for a box, and a folder with all that its [fleet] section needs.
 
     Parameters
@@ -112,10 +141,16 @@ def enrol(
         The box's name: letters, digits, '.', '_', '-'.
     data
         The controller's folder.
+    database
+        Its PostgreSQL, if it has one.
     out
         Where the folder is made; by default ./NAME.
     broker
         HOST or HOST:PORT as the box reaches the broker; by default this machine's name.
+    broker_ca
+        As the controller was told.
+    crl_url
+        As the controller was told.
     tenant
         As the controller was told.
     days
@@ -129,19 +164,62 @@ def enrol(
 
     now = SystemTimes().wall_ms()
     folder = out or Path(name)
-    with _store(data) as (db, authority):
+    with _store(data, database, crl_url) as (db, authority):
         if (folder / "fleet.toml").exists():
             write_bundle({}, folder)  # says so, before a certificate is made
         issued = inventory.enrol(db, authority, name, days, now)
         journal.audit(db, now, "command line", "enrol", name, {"serial": issued.serial})
-    files = bundle(issued, authority.pem, broker or Settings(data=folder).broker, tenant)
+    files = bundle(issued, broker_ca.read_bytes() if broker_ca else authority.pem, broker or Settings(data=folder).broker, tenant)
     write_bundle(files, folder)
     print(f"{folder}: copy it to the box and put the lines of fleet.toml into its kiosk.toml. It holds the box's key: delete it here.")
     return 0
 
 
 @app.command
-def reader(name: str, *, data: Path | None = None, out: Path | None = None, days: int = 365, revoke: bool = False) -> int:
+def renewals(*, data: Path | None = None, database: str = "", approve: str = "", refuse: str = "") -> int:
+    """List the boxes whose certificate has ended and that ask for a new one, or decide about one.
+
+    Parameters
+    ----------
+    data
+        The controller's folder.
+    database
+        Its PostgreSQL, if it has one.
+    approve
+        Name of a box, or the beginning of its key's fingerprint: it gets a new certificate when it asks again.
+    refuse
+        The same: it gets none.
+
+    """
+    import datetime
+
+    from fleet import journal, renewal
+    from fleet.errors import BadRequest
+    from runtime.telemetry.times import SystemTimes
+
+    now, wanted = SystemTimes().wall_ms(), approve or refuse
+    with _store(data, database) as (db, authority):
+        asking = renewal.asking(db)
+        if not wanted:
+            for one in asking:
+                ended = datetime.datetime.fromtimestamp(one.ended / 1000, datetime.timezone.utc)
+                print(f"{one.device}: ended {ended:%Y-%m-%d %H:%M} UTC, asks from {one.address}, key {one.fingerprint[:16]}")
+            if not asking:
+                print("No box waits.")
+            return 0
+        found = [one for one in asking if one.device == wanted or (len(wanted) >= 8 and one.fingerprint.startswith(wanted))]
+        if len(found) != 1:
+            raise BadRequest(f"{wanted}: {len(found)} keys wait by this name: `visavis fleet renewals` lists them")
+        name = renewal.decide(db, authority, found[0].fingerprint, "command line", now, approve=bool(approve))
+        journal.audit(db, now, "command line", "renewal approved" if approve else "renewal refused", name)
+    print(f"{name}: it gets its certificate when it asks again, within 20 minutes" if approve else f"{name}: it gets none")
+    return 0
+
+
+@app.command
+def reader(
+    name: str, *, data: Path | None = None, database: str = "", out: Path | None = None, days: int = 365, revoke: bool = False
+) -> int:
     """Let a program read the projections at the fleet's own broker, e.g. a SCADA host or Home Assistant: a folder with its certificate.
 
     Parameters
@@ -150,6 +228,8 @@ def reader(name: str, *, data: Path | None = None, out: Path | None = None, days
         The program's name; its client id is then ~NAME.
     data
         The controller's folder.
+    database
+        Its PostgreSQL, if it has one.
     out
         Where the folder is made; by default ./NAME.
     days
@@ -163,7 +243,7 @@ def reader(name: str, *, data: Path | None = None, out: Path | None = None, days
     from runtime.telemetry.times import SystemTimes
 
     now, folder = SystemTimes().wall_ms(), out or Path(name)
-    with _store(data) as (db, authority):
+    with _store(data, database) as (db, authority):
         if revoke:
             count = readers.dismiss(db, name, now)
             journal.audit(db, now, "command line", "reader revoked", name, {"certificates": count})
@@ -178,7 +258,7 @@ def reader(name: str, *, data: Path | None = None, out: Path | None = None, days
 
 
 @app.command
-def password(name: str, *, data: Path | None = None) -> int:
+def password(name: str, *, data: Path | None = None, database: str = "") -> int:
     """Give a user of the console another password, e.g. an admin who forgot it; asked for at the terminal, or read from a pipe.
 
     Parameters
@@ -187,6 +267,8 @@ def password(name: str, *, data: Path | None = None) -> int:
         The user.
     data
         The controller's folder.
+    database
+        Its PostgreSQL, if it has one.
 
     """
     import getpass
@@ -196,7 +278,7 @@ def password(name: str, *, data: Path | None = None) -> int:
     from runtime.telemetry.times import SystemTimes
 
     given = getpass.getpass("New password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
-    with _store(data) as (db, _):
+    with _store(data, database) as (db, _):
         accounts.change(db, name, password=given)
         journal.audit(db, SystemTimes().wall_ms(), "command line", "password", name)
     print(f"{name}: the password is changed, all sessions have ended")
@@ -204,7 +286,7 @@ def password(name: str, *, data: Path | None = None) -> int:
 
 
 @app.command
-def revoke(name: str, *, data: Path | None = None) -> int:
+def revoke(name: str, *, data: Path | None = None, database: str = "") -> int:
     """Take back all certificates of a box. A running controller ends its connection within seconds.
 
     Parameters
@@ -213,13 +295,15 @@ def revoke(name: str, *, data: Path | None = None) -> int:
         The box.
     data
         The controller's folder.
+    database
+        Its PostgreSQL, if it has one.
 
     """
     from fleet import inventory, journal
     from runtime.telemetry.times import SystemTimes
 
     now = SystemTimes().wall_ms()
-    with _store(data) as (db, _):
+    with _store(data, database) as (db, _):
         count = inventory.revoke(db, name, now)
         journal.audit(db, now, "command line", "revoke", name, {"certificates": count})
     print(f"{name}: {count} certificate(s) revoked")
@@ -227,9 +311,9 @@ def revoke(name: str, *, data: Path | None = None) -> int:
 
 
 @app.command
-def simulate(*, devices: int, data: Path | None = None, broker: str = "", health_s: float = 10.0, minutes: float = 0.0, faults: str = "",
-             seed: int = 1, tenant: str = "default", prefix: str = "sim", ledger: Path | None = None,
-             every_s: float = 5.0) -> int:  # fmt: skip
+def simulate(*, devices: int, data: Path | None = None, database: str = "", broker: str = "", health_s: float = 10.0,
+             minutes: float = 0.0, faults: str = "", seed: int = 1, tenant: str = "default", prefix: str = "sim",
+             ledger: Path | None = None, every_s: float = 5.0) -> int:  # fmt: skip
     """Connect simulated boxes to a running controller, each with its own certificate and session, until the minutes are over or Ctrl-C.
 
     What every box kept, sent and was told is safe goes to the ledger. At the end nothing new is made and what waits is delivered; exit
@@ -241,6 +325,8 @@ def simulate(*, devices: int, data: Path | None = None, broker: str = "", health
         How many.
     data
         The controller's folder: its authority signs their certificates, which are kept there in `simulated`.
+    database
+        Its PostgreSQL, if it has one.
     broker
         HOST or HOST:PORT of the broker; by default localhost:8883.
     health_s
@@ -263,25 +349,72 @@ def simulate(*, devices: int, data: Path | None = None, broker: str = "", health
     """
     from visavis.simulate.command import simulate as begin
 
-    with _store(data) as (db, authority):
+    with _store(data, database) as (db, authority):
         return begin(
             db, authority, _data(data) / "simulated", devices=devices, broker=broker, health_s=health_s, minutes=minutes, faults=faults,
             seed=seed, tenant=tenant, prefix=prefix, ledger=ledger, every_s=every_s,
         )  # fmt: skip
 
 
+@app.command
+def broker_files(
+    *names: str, controller: tuple[str, ...], out: Path, at: Path | None = None, data: Path | None = None, port: int = 8883,
+    user: str = "mosquitto", tenant: str = "default", days: int = 825,
+) -> int:  # fmt: skip
+    """Make the files of a mosquitto that runs elsewhere and serves several controllers: configuration, rights, certificate.
+
+    Parameters
+    ----------
+    names
+        Host names and addresses under which boxes and controllers reach it.
+    controller
+        Name of a controller, as each says with --controller. May be given several times.
+    out
+        Where the folder is made.
+    at
+        Where the folder will lie on the broker's machine; by default `out`.
+    data
+        The controller's folder.
+    port
+        Port of the broker.
+    user
+        Whom mosquitto runs as.
+    tenant
+        As the controllers are told.
+    days
+        How long the broker's certificate is valid.
+
+    """
+    from fleet.authority import Authority
+    from fleet.broker import Place
+    from fleet.bundle import write_files
+    from fleet.outside import broker_files as files
+    from runtime.telemetry.times import SystemTimes
+
+    now, folder = SystemTimes().wall_ms(), (at or out).absolute()
+    authority = Authority(_data(data) / "authority", now)
+    if not authority.revoked.exists():
+        authority.write_revoked((), now)
+    place = Place(host="", port=port, folder=folder, ca=folder / "ca.pem", revoked=folder / "revoked.pem")
+    write_files(files(authority, names=names, controllers=controller, place=place, user=user, tenant=tenant, days=days, now_ms=now), out)
+    print(f"{out}: mosquitto -c {folder / 'mosquitto.conf'}; it has to read revoked.pem again whenever a controller has written it anew")
+    return 0
+
+
 @contextmanager
-def _store(data: Path | None) -> Iterator[tuple[Database, Authority]]:
-    """The controller's files, whether it runs or not."""
+def _store(data: Path | None, database: str, crl_url: str = "") -> Iterator[tuple[Database, Authority]]:
+    """The controller's files and store, whether it runs or not."""
     from fleet.authority import Authority
     from fleet.database import open_database
+    from fleet.inventory import belongs
     from runtime.telemetry.times import SystemTimes
 
     folder = _data(data)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    authority = Authority(folder / "authority", SystemTimes().wall_ms())
-    db = open_database(folder / "fleet.db")
+    authority = Authority(folder / "authority", SystemTimes().wall_ms(), crl_url=crl_url)
+    db = open_database(database or folder / "fleet.db")
     try:
+        belongs(db, authority)
         yield db, authority
     finally:
         db.close()

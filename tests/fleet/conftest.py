@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 import runtime.telemetry.uplink as rules
@@ -20,10 +22,11 @@ def soon(monkeypatch):
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.system)])
 def db(request, tmp_path):
     """An empty store, of each kind: what uses it must hold on both."""
-    where = tmp_path / "fleet.db" if request.param == "sqlite" else request.getfixturevalue("cluster").database()
-    made = open_database(where)
-    yield made
-    made.close()
+    file = contextlib.nullcontext(tmp_path / "fleet.db")
+    with file if request.param == "sqlite" else request.getfixturevalue("cluster").corner() as where:
+        made = open_database(where)
+        yield made
+        made.close()
 
 
 @pytest.fixture
