@@ -24,7 +24,7 @@ from visavis._processes import tree
 from visavis.chaos import picture
 from visavis.chaos.campaign import Hit, described, hit, plan
 from visavis.chaos.faults import FAULTS, Fault
-from visavis.chaos.house import House, what_is_left
+from visavis.chaos.house import LIMIT_S, House, what_is_left
 from visavis.chaos.outside import Broker, Screen, why_no_broker, why_no_browser
 from visavis.chaos.report import summary
 from visavis.rehearse.errors import KioskFailed, RehearsalError
@@ -51,11 +51,13 @@ def run(
     faults: Sequence[str] = ALL,
     out: Path | None = None,
     changes: dict[str, Any] | None = None,
+    limit_s: float = LIMIT_S,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Do `kills` SIGKILLs over all nodes in turn, and the other `faults` between them, for at most `minutes`; returns the report.
 
-    `out` keeps the kiosk's log and turn records; `changes` are tables laid over the default kiosk.toml.
+    `out` keeps the kiosk's log and turn records; `changes` are tables laid over the default kiosk.toml. What has not
+    come after `limit_s` counts as a hang, what is there a third of it after the end as left.
     Raises ChaosError for an unknown fault, RehearsalError if the kiosk does not come up.
     """
     if unknown := [name for name in faults if name not in ALL]:
@@ -68,7 +70,7 @@ def run(
     with ExitStack() as stack:
         folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="visavis-chaos-")))
         folder.mkdir(parents=True, exist_ok=True)
-        house, doable = _set_up(stack, folder, wanted, dict(changes or {}))
+        house, doable = _set_up(stack, folder, wanted, dict(changes or {}), limit_s)
         say(f"the kiosk runs, {len(wanted)} faults are to come")
         descriptors = _open_files(house.kiosk.pid)
         for name, target in wanted:
@@ -93,7 +95,9 @@ def _impossible(faults: Sequence[str]) -> dict[str, str]:
     return {name: reasons[name] for name in faults if reasons.get(name)}
 
 
-def _set_up(stack: ExitStack, folder: Path, wanted: Sequence[tuple[str, str]], changes: dict[str, Any]) -> tuple[House, dict[str, Fault]]:
+def _set_up(
+    stack: ExitStack, folder: Path, wanted: Sequence[tuple[str, str]], changes: dict[str, Any], limit_s: float
+) -> tuple[House, dict[str, Fault]]:
     """The kiosk, with a broker to talk to if that is to break."""
     doable = dict(FAULTS)
     if any(name == "broker" for name, _ in wanted):
@@ -101,16 +105,21 @@ def _set_up(stack: ExitStack, folder: Path, wanted: Sequence[tuple[str, str]], c
         broker = stack.enter_context(Broker(place / "broker"))
         doable["broker"] = Fault("broker", "the fleet's broker is killed, and comes back", broker.away)
         changes["fleet"] = broker.fleet
-    return stack.enter_context(House(folder, changes)), doable
+    return stack.enter_context(House(folder, changes, limit_s=limit_s)), doable
 
 
 def _one(house: House, doable: dict[str, Fault], name: str, target: str, rng: random.Random) -> Hit:
-    if name == "browser":
-        return Screen(house).kill()
-    result = hit(house, doable[name], target, rng)
-    if name == "kill" and target in picture.TARGETS and not result.hang and not why_no_browser():
-        result.frame_gap_ms, result.hang = picture.shown_gap(house, target, rng)
-        result.note = "frames: of a second kill, with the page in Chromium"
+    """One fault, and what came of it. One that cannot be done is a hang in the report, not the end of it: that is when it is needed."""
+    result = Hit(name, target)
+    try:
+        if name == "browser":
+            return Screen(house).kill()
+        result = hit(house, doable[name], target, rng)
+        if name == "kill" and target in picture.TARGETS and not result.hang and not why_no_browser():
+            result.frame_gap_ms, result.hang = picture.shown_gap(house, target, rng)
+            result.note = "frames: of a second kill, with the page in Chromium"
+    except (OSError, RehearsalError) as error:
+        result.hang = f"the fault could not be done: {error}"
     return result
 
 
@@ -132,5 +141,5 @@ def _end(house: House) -> list[str]:
     pids = tree(house.kiosk.pid)
     if not _dead(house):
         os.kill(pids[0], signal.SIGKILL)
-    left = what_is_left(pids, house.run_dir)
+    left = what_is_left(pids, house.run_dir, house.limit_s / 3)
     return left if _dead(house) else [*left, "the supervisor outlived SIGKILL"]

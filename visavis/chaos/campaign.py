@@ -13,7 +13,7 @@ from runtime import messages as m
 from visavis._processes import tree
 from visavis.chaos.faults import FAULTS, Fault
 from visavis.chaos.hearing import longest_gap, longest_silence
-from visavis.chaos.house import LIMIT_S, LONG, MOMENT_S, OWN, SHORT, SPOKEN, House, zombies
+from visavis.chaos.house import LONG, MOMENT_S, OWN, SHORT, SPOKEN, House, zombies
 from visavis.chaos.seen import Entry
 
 __all__ = ["Hit", "described", "hit", "plan"]
@@ -99,14 +99,14 @@ def _wait_until_well(house: House, fault: Fault, target: str, mark: int, result:
             result.ready_s = (ready.t_ns - before_ns) / _NS
     if not house.rest(house.seen.mark()):
         hangs.append("the conversation did not come to rest")
-    deadline = time.monotonic() + LIMIT_S
+    deadline = time.monotonic() + house.limit_s
     while missing := house.missing():
         if time.monotonic() > deadline:
             hangs.append(f"{' and '.join(missing)} did not come back")
             break
         threading.Event().wait(0.1)
     threading.Event().wait(_AFTER_S)
-    if house.seen.wait("page frame", since=house.seen.mark(), limit_s=LIMIT_S) is None:
+    if house.seen.wait("page frame", since=house.seen.mark(), limit_s=house.limit_s) is None:
         hangs.append("no frame came any more")
     return hangs, time.monotonic_ns()
 
@@ -142,7 +142,7 @@ def _words_lost(house: House, began: Entry, asked: int) -> list[str]:
 def _ask_again(house: House, fault: Fault, target: str, result: Hit) -> list[str]:
     """The next question must be answered; spoken, where it is the ears that were hit."""
     if fault.microphone or target in ("listener", "recogniser"):
-        if house.say(SPOKEN, limit_s=LIMIT_S) is not None:
+        if house.say(SPOKEN) is not None:
             house.hush()
             return []
         result.lost.append("a spoken question")

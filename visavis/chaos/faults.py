@@ -53,7 +53,9 @@ with open(sys.argv[1], "wb", buffering=0) as file:
 
 @dataclass(frozen=True)
 class Fault:
-    """`do(house, target, rng)` breaks it and returns a word on how, for the report. `falls`: the target's process ends and must return."""
+    """`do(house, target, rng)` breaks it and returns a word on how, for the report; raises OSError or
+    RehearsalError where it cannot be done at this moment. `falls`: the target's process ends and must return.
+    """
 
     name: str
     what: str
@@ -64,12 +66,12 @@ class Fault:
 
 
 def _kill(house: House, target: str, _rng: random.Random) -> str:
-    os.kill(house.nodes()[target], signal.SIGKILL)
+    os.kill(house.pid(target), signal.SIGKILL)
     return ""
 
 
 def _stop(house: House, target: str, _rng: random.Random) -> str:
-    os.kill(house.nodes()[target], signal.SIGSTOP)
+    os.kill(house.pid(target), signal.SIGSTOP)
     return ""
 
 
@@ -81,7 +83,7 @@ def _memory(house: House, _target: str, _rng: random.Random) -> str:
 
 def _starve(house: House, target: str, _rng: random.Random) -> str:
     """The node's next allocation of any size fails."""
-    pid = house.nodes()[target]
+    pid = house.pid(target)
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
     before = resource.prlimit(pid, resource.RLIMIT_AS, (pages * mmap.PAGESIZE, resource.RLIM_INFINITY))
     threading.Event().wait(_LASTS_S)

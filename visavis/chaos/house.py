@@ -28,7 +28,7 @@ from visavis.rehearse.room import RATE
 __all__ = ["LIMIT_S", "LONG", "MOMENT_S", "OWN", "SHORT", "SPOKEN", "House", "what_is_left", "zombies"]
 
 LIMIT_S = 30.0
-"""What has not come by then counts as a hang."""
+"""What has not come by then counts as a hang, and what is there a third of it after the end as left."""
 LONG = ("What departments are there?", "Do you have a loyalty card?")
 """Their answers are long enough to break something in the middle of them."""
 MOMENT_S = (0.3, 2.0)
@@ -36,16 +36,21 @@ MOMENT_S = (0.3, 2.0)
 SHORT = "How can I pay?"
 SPOKEN = "what are your opening hours"
 _START_S = 90.0
-_END_LIMIT_S = 10.0
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - nothing is made there, which is what is checked
 _REST = (m.Posture.IDLE, m.Posture.ATTENTIVE)
 OWN = tuple(row.name for row in NODES if not row.external)
 
 
 class House:
-    """A context manager: the kiosk runs, its face is on the page, its nodes are ready. `folder` gets its log and turn records."""
+    """A context manager: the kiosk runs, its face is on the page, its nodes are ready. `folder` gets its log and turn records.
 
-    def __init__(self, folder: Path, changes: dict[str, Any] | None = None, *, env: dict[str, str] | None = None) -> None:
+    `limit_s`: what has not come by then does not come.
+    """
+
+    def __init__(
+        self, folder: Path, changes: dict[str, Any] | None = None, *, env: dict[str, str] | None = None, limit_s: float = LIMIT_S
+    ) -> None:
+        self.limit_s = limit_s
         self.folder, self.probe = folder, folder / "probe"  # there goes what the real page tells of its pictures
         self.seen = Seen()
         self._changes, self._env = changes or {}, env or {}
@@ -86,6 +91,13 @@ class House:
         """The pids of its nodes that live now, by name."""
         return {name: pid for name, pid in self._named() if not _is_zombie(pid)}
 
+    def pid(self, name: str) -> int:
+        """The pid of node `name`. Raises KioskFailed if it is down at this moment."""
+        try:
+            return self.nodes()[name]
+        except KeyError:
+            raise KioskFailed(f"{name} was down already") from None
+
     def twins(self) -> list[str]:
         """Nodes of which more than one process lives."""
         return [name for name, count in Counter(name for name, pid in self._named() if not _is_zombie(pid)).items() if count > 1]
@@ -93,10 +105,10 @@ class House:
     def _named(self) -> list[tuple[str, int]]:
         return [(name[3:], pid) for pid in tree(self.kiosk.pid) if (name := name_of(pid)).startswith("vv-")]
 
-    def wait_ready(self, name: str, since: int, limit_s: float = LIMIT_S) -> Entry | None:
+    def wait_ready(self, name: str, since: int) -> Entry | None:
         """The moment when node `name`, which fell after the mark, is ready again."""
         return self.seen.wait(
-            "bus nodes", lambda event: event.node == name and event.state is m.NodeState.READY, since=since, limit_s=limit_s
+            "bus nodes", lambda event: event.node == name and event.state is m.NodeState.READY, since=since, limit_s=self.limit_s
         )
 
     def missing(self) -> list[str]:
@@ -108,17 +120,17 @@ class House:
 
     # --- the visitor
 
-    def ask(self, text: str, limit_s: float = LIMIT_S) -> Entry | None:
+    def ask(self, text: str) -> Entry | None:
         """Type `text`; the moment when its answer begins to sound, None if it does not."""
         since, before = self.seen.mark(), self.turn
         self.page.input("typed", text)
-        return self._answer(since, before, limit_s)
+        return self._answer(since, before)
 
-    def say(self, text: str, limit_s: float = LIMIT_S) -> Entry | None:
+    def say(self, text: str) -> Entry | None:
         """Say `text` into the microphone; the moment when its answer begins to sound. Raises MissingProgram without a synthesiser."""
         since, before = self.seen.mark(), self.turn
         self.page.say(self.voice(text))
-        return self._answer(since, before, limit_s)
+        return self._answer(since, before)
 
     def voice(self, text: str) -> npt.NDArray[np.int16]:
         """`text` as the visitor says it, at MIC_RATE."""
@@ -135,14 +147,14 @@ class House:
         entry = self.seen.last("bus floor")
         return int(entry.what.turn) if entry else 0
 
-    def _answer(self, since: int, before: int, limit_s: float) -> Entry | None:
+    def _answer(self, since: int, before: int) -> Entry | None:
         return self.seen.wait(
-            "bus heard", lambda heard: heard.kind is m.HeardKind.STARTED and heard.turn > before, since=since, limit_s=limit_s
+            "bus heard", lambda heard: heard.kind is m.HeardKind.STARTED and heard.turn > before, since=since, limit_s=self.limit_s
         )  # fmt: skip
 
-    def rest(self, since: int, limit_s: float = LIMIT_S) -> bool:
+    def rest(self, since: int) -> bool:
         """Wait until nobody speaks and nothing is to come, by a floor that was told after the mark; False if that does not happen."""
-        deadline = time.monotonic() + limit_s
+        deadline = time.monotonic() + self.limit_s
         while (left := deadline - time.monotonic()) > 0:
             floor = self.seen.wait("bus floor", lambda floor: floor.posture in _REST, since=since, limit_s=left)
             if floor is None:
@@ -176,7 +188,7 @@ def zombies(pids: Sequence[int]) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}").exists() and _is_zombie(pid)]
 
 
-def what_is_left(pids: Sequence[int], run_dir: Path, limit_s: float = _END_LIMIT_S) -> list[str]:
+def what_is_left(pids: Sequence[int], run_dir: Path, limit_s: float = LIMIT_S / 3) -> list[str]:
     """What a kiosk whose supervisor (the first of `pids`) has ended leaves behind: waits until that is nothing."""
     deadline = time.monotonic() + limit_s
     while True:

@@ -172,11 +172,11 @@ class Screen:
         finally:
             since = self._house.seen.mark()
             self._house.page.back()
-            self._house.seen.wait("page frame", since=since, limit_s=_LIMIT_S)
+            self._house.seen.wait("page frame", since=since, limit_s=self._house.limit_s)
 
     def _face(self, pages: int) -> bool:
         """Wait for a page that came after the first `pages`, and for frames that it has taken."""
-        deadline, sent = time.monotonic() + _LIMIT_S, None
+        deadline, sent = time.monotonic() + self._house.limit_s, None
         while time.monotonic() < deadline:
             alive = self._alive()
             if alive.get("page") and int(alive.get("pages", 0)) > pages and alive.get("beats") is not None:

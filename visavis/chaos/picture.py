@@ -24,7 +24,7 @@ from runtime.bus import CommandSender, LinkError
 from runtime.context import link_path
 from runtime.messages import HeardKind, InputKind, VisitorInput
 from visavis.chaos.hearing import longest_gap
-from visavis.chaos.house import LIMIT_S, LONG, MOMENT_S, House
+from visavis.chaos.house import LONG, MOMENT_S, House
 from visavis.rehearse.kiosk import Browser
 
 __all__ = ["TARGETS", "Row", "rows", "shown_gap"]
@@ -52,24 +52,24 @@ def shown_gap(house: House, target: str, rng: random.Random) -> tuple[float | No
     finally:
         since = house.seen.mark()
         house.page.back()
-        house.seen.wait("page frame", since=since, limit_s=LIMIT_S)
+        house.seen.wait("page frame", since=since, limit_s=house.limit_s)
 
 
 def _measured(house: House, target: str, rng: random.Random) -> tuple[float | None, str]:
-    if not _until(lambda: _beats(house) >= _BEATS):
+    if not _until(house, lambda: _beats(house) >= _BEATS):
         return None, "Chromium showed no face"
     since = house.seen.mark()
     _ask(house, rng.choice(LONG))
-    if house.seen.wait("bus heard", lambda heard: heard.kind is HeardKind.STARTED, since=since, limit_s=LIMIT_S) is None:
+    if house.seen.wait("bus heard", lambda heard: heard.kind is HeardKind.STARTED, since=since, limit_s=house.limit_s) is None:
         return None, "in Chromium a question had no answer"
     threading.Event().wait(rng.uniform(*MOMENT_S))
     since, before_ns = house.seen.mark(), time.monotonic_ns()
-    os.kill(house.nodes()[target], signal.SIGKILL)
+    os.kill(house.pid(target), signal.SIGKILL)
     ready = house.wait_ready(target, since)
     if ready is None:
         return None, f"{target} was not ready again"
     # A frame of the renderer a second after it was ready: until then every picture was told.
-    if not _until(lambda: any(row.seq >= 0 and row.drawn_ns > ready.t_ns + _NS for row in rows(house.probe))):
+    if not _until(house, lambda: any(row.seq >= 0 and row.drawn_ns > ready.t_ns + _NS for row in rows(house.probe))):
         return None, "Chromium showed no frame any more"
     times = sorted(row.drawn_ns for row in rows(house.probe))
     begin, end = longest_gap(times, before_ns, ready.t_ns + _NS)
@@ -96,9 +96,9 @@ def _ask(house: House, text: str) -> None:
             return True
         return False
 
-    _until(sent)
+    _until(house, sent)
     since = house.seen.mark()
-    house.seen.wait("bus floor", since=since, limit_s=LIMIT_S)  # it has arrived, so the sender may go
+    house.seen.wait("bus floor", since=since, limit_s=house.limit_s)  # it has arrived, so the sender may go
     sender.close()
     context.destroy(linger=0)
 
@@ -112,8 +112,8 @@ def rows(folder: Path) -> list[Row]:
     return [msgspec.json.decode(line, type=Row) for line in whole.splitlines()]
 
 
-def _until(found: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + LIMIT_S
+def _until(house: House, found: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + house.limit_s
     while not found():
         if time.monotonic() > deadline:
             return False

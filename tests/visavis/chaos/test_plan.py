@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from visavis import chaos
 from visavis.chaos.campaign import Hit, described, plan
 from visavis.chaos.faults import FAULTS
+from visavis.chaos.house import House
 from visavis.chaos.report import rows, summary
 from visavis.cli import main
+from visavis.rehearse.errors import KioskFailed
 
 pytestmark = pytest.mark.unit
 
@@ -66,3 +72,31 @@ def test_an_unknown_fault_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
 def test_all_faults_can_be_asked_for() -> None:
     """Those of the kiosk, of what stands around it, and the one that is told to be impossible."""
     assert set(chaos.ALL) == {*FAULTS, "broker", "browser", "clock"}
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (KioskFailed("voice was down already"), "the fault could not be done: voice was down already"),
+        (ProcessLookupError(3, "No such process"), "the fault could not be done: [Errno 3] No such process"),
+    ],
+)
+def test_a_fault_that_cannot_be_done_is_in_the_report(
+    trouble: Exception, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node was down at that moment, or went in the middle of it: a hang with its reason, and the campaign goes on."""
+
+    def cannot(*_: object) -> Hit:
+        raise trouble
+
+    monkeypatch.setattr(chaos, "hit", cannot)
+    found = chaos._one(House(tmp_path), dict(FAULTS), "kill", "voice", random.Random(1))
+    assert (found.fault, found.target, found.hang) == ("kill", "voice", said)
+
+
+def test_a_node_that_is_down_is_named(tmp_path: Path) -> None:
+    """Not a KeyError."""
+    house = House(tmp_path)
+    house.kiosk = cast("Any", SimpleNamespace(pid=os.getpid()))
+    with pytest.raises(KioskFailed, match="voice was down already"):
+        FAULTS["stop"].do(house, "voice", random.Random(1))
