@@ -1,17 +1,15 @@
 """The controller: broker, connection, store and web server as one program that starts and ends in order.
 
-Messages pass through here: judged in the loop, committed in a thread, and only then acknowledged, to the broker and to the box.
+What boxes send goes through reception.py, what is sent to them through post.py and steward.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
-import os
 import secrets
 import socket
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
@@ -26,9 +24,9 @@ from fleet.broker import CONTROLLER, Broker, Place
 from fleet.database import open_database
 from fleet.echo import Echo
 from fleet.errors import DataInUse, FleetError, Unavailable
-from fleet.intake import Accepted, Intake, Rejected, judge
+from fleet.intake import Committed, Intake
 from fleet.lease import LEASE_MS, Lease
-from fleet.link import Came, Link, Login
+from fleet.link import Link, Login
 from fleet.live import Hub
 from fleet.oidc import Provider
 from fleet.outside import Elsewhere
@@ -36,10 +34,11 @@ from fleet.post import Post
 from fleet.projections.outlet import Target
 from fleet.projections.together import Projections, rights
 from fleet.readers import readers
+from fleet.reception import Reception
 from fleet.registrar import Registrar
 from fleet.revocation import Revocation
 from fleet.server import Server
-from fleet.settings import Settings
+from fleet.settings import Settings, hold
 from fleet.steward import Steward
 from fleet.upkeep import OWN_DAYS
 from runtime import telemetry as t
@@ -49,9 +48,6 @@ __all__ = ["Controller", "Settings"]
 
 log = logging.getLogger("fleet")
 
-_BATCH = 1000
-_BUSY, _GATHER_S = 20, 0.1
-"""After a batch of so many, the next may gather: a commit waits for the disk however much it holds, and boxes share its pages."""
 _HOUR_S = 3600.0
 _SETTINGS_S = 3600
 _OUTSIDE_S = 10.0
@@ -69,7 +65,7 @@ class Controller:
         self.cookie = f"visavis-fleet-{settings.port}"  # cookies do not know ports
         self.names = tuple(dict.fromkeys(("localhost", "127.0.0.1", socket.gethostname(), *settings.names)))
         settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = _lock(settings.data / "lock")
+        self._lock = hold(settings.data / "lock")
         self.authority = Authority(settings.data / "authority", times.wall_ms(), crl_url=settings.crl_url)
         self.db = open_database(settings.store)
         try:
@@ -95,14 +91,23 @@ class Controller:
         )
         self.echo = Echo(self.db, self.hub, self.holder, self._mail_elsewhere)
         self.post = Post(self.db, times.wall_ms, send=self._send_order, mine=self.leads, pass_on=self.echo.has_mail)
-        self.link = Link(self._login(), self._patterns(), came=self._came, up=self._up, published=self.post.published)
+        self.reception = Reception(
+            Intake(self.db, self.lease),
+            times,
+            settings.tenant,
+            self.counts,
+            release=self._let_go,
+            send=lambda device, ack: self._send(device, t.DownKind.ACK, ack, expiry_s=300),
+            done=self._committed,
+        )
+        self.link = Link(self._login(), self._patterns(), came=self.reception.came, up=self._up, published=self.post.published)
         self.registrar = Registrar(
             self.db,
             self.authority,
             settings.data / "authority",
             times.wall_ms,
             send=lambda device, kind, body, expiry_s: self._send(device, kind, body, expiry_s=expiry_s),
-            strange=self._strange,
+            strange=self.reception.strange,
             tell=self.hub.tell,
         )
         self.server = Server(self)
@@ -127,7 +132,6 @@ class Controller:
             send_shadow=self._send_shadow,
             tell=self.hub.tell,
         )
-        self._intake, self._flood = Intake(self.db, self.lease), flood.Flood()
         self._led = False
         self._revocation = Revocation(
             self.db,
@@ -137,10 +141,7 @@ class Controller:
             reload=self.broker.reload,
             copy=settings.outside.crl if settings.outside else None,
         )
-        self._waiting: deque[tuple[Accepted, tuple[int, int, int]]] = deque()
-        self._arrived, self._nudged = asyncio.Event(), asyncio.Event()
-        self._acks: dict[str, dict[str, list[int]]] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._nudged = asyncio.Event()
         self._listening_since = 0
         self._tasks: list[asyncio.Task[None]] = []
         self.ended = asyncio.Event()  # a part of it failed: stop, and begin anew
@@ -163,8 +164,8 @@ class Controller:
         await self.registrar.start(self.settings.broker_host, self.settings.renewal, self.names)
         for work in (
             self.link.run(),
-            self._ingest(),
-            self._acknowledge(),
+            self.reception.ingest(),
+            self.reception.acknowledge(self.settings.ack_s),
             self._watch(),
             self._prune(),
             self.post.run(),
@@ -206,6 +207,12 @@ class Controller:
     def leads(self) -> bool:
         """Whether this controller does what one of them has to do."""
         return self.lease.held(self.times.mono_ms())
+
+    @property
+    def broker_ca(self) -> bytes:
+        """Who signed the broker's certificate."""
+        outside = self.settings.outside
+        return outside.ca.read_bytes() if outside is not None and outside.ca is not None else self.authority.pem
 
     def nudge(self) -> None:
         """Look now, not in a moment: something was revoked or asked for."""
@@ -282,84 +289,16 @@ class Controller:
             key=outside.key or key,
         )
 
-    # --- from the boxes
+    def _let_go(self, token: tuple[int, int, int]) -> None:
+        self.link.acknowledge(token)
 
-    def _came(self, came: Came) -> None:
-        self.counts["received"] += 1
-        if not self._flood.passes(came.topic, self.times.mono_ms()):
-            self.counts["strange_flood"] += 1
-            self.link.acknowledge(came.token)  # to the broker; the box was not told that it is safe, and sends it again later
-            return
-        found = judge(came.topic, came.payload, came.retained, self.settings.tenant, self.times.wall_ms())
-        if isinstance(found, Rejected):
-            self._strange(found.device, found.cause)
-            self.link.acknowledge(came.token)
-            return
-        self._waiting.append((found, came.token))
-        self._arrived.set()
-
-    async def _ingest(self) -> None:
-        while True:
-            await self._arrived.wait()
-            self._arrived.clear()
-            while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
-                await self._commit(batch)
-                if len(batch) >= _BUSY and len(self._waiting) < _BUSY:
-                    await asyncio.sleep(_GATHER_S)
-
-    async def _commit(self, batch: list[tuple[Accepted, tuple[int, int, int]]]) -> None:
-        now = self.times.wall_ms()
-        while True:
-            try:
-                done = await asyncio.to_thread(self._intake.commit, [message for message, _ in batch], now)
-                break
-            except Unavailable as error:
-                self._strange("", "store")
-                log.warning("%s; tried again", error)
-                await asyncio.sleep(1.0)
-            except (ValueError, OverflowError, TypeError) as error:
-                if len(batch) == 1:  # a message that no check foresaw: it shall not stop those behind it
-                    log.error("a message of %s cannot be kept: %s", batch[0][0].device, error)  # noqa: TRY400 - one line
-                    self._strange(batch[0][0].device, "poison")
-                    self._release(batch)
-                    return
-                for one in batch:
-                    await self._commit([one])
-                return
-        self.counts["committed"] += len(batch) - done.duplicates
-        self.counts["duplicates"] += done.duplicates
-        for device, cause in done.strange:
-            self._strange(device, cause)
-        self._release(batch)
+    async def _committed(self, done: Committed) -> None:
         self.projections.late(done.late)
         await self.registrar.answer(done.renewals)
         self.hub.tell(done.devices)
         self.steward.came(online=done.online, born=done.born)
         for device in done.online:
             self.post.due(device)
-
-    def _release(self, batch: list[tuple[Accepted, tuple[int, int, int]]]) -> None:
-        for message, token in batch:
-            self.link.acknowledge(token)
-            if message.envelope.seq:
-                self._acks.setdefault(message.device, {}).setdefault(message.envelope.boot, []).append(message.envelope.seq)
-
-    def _strange(self, device: str, cause: str) -> None:
-        self.counts[f"strange_{cause}"] += 1
-        if (device, cause) not in self._told and len(self._told) < 10_000:
-            self._told.add((device, cause))
-            log.warning("%s sends what cannot be used: %s (told once; counted)", device or "somebody", cause.replace("_", " "))
-
-    async def _acknowledge(self) -> None:
-        """Batched: one message a box and second, whatever it sent."""
-        while True:
-            await asyncio.sleep(self.settings.ack_s)
-            acks, self._acks = self._acks, {}
-            for device, boots in acks.items():
-                groups = [t.Acked(boot=boot, ranges=part) for boot, seqs in boots.items() for part in _ranges(seqs)]
-                for begin in range(0, len(groups), 16):
-                    self._send(device, t.DownKind.ACK, t.Ack(acked=tuple(groups[begin : begin + 16])), expiry_s=300)
 
     # --- to the boxes
 
@@ -403,7 +342,7 @@ class Controller:
             try:
                 await self._look()
             except Unavailable as error:
-                self._strange("", "store")
+                self.reception.strange("", "store")
                 log.warning("%s; tried again", error)
 
     async def _look(self) -> None:
@@ -421,7 +360,7 @@ class Controller:
 
     async def _hold_back(self, now: int) -> set[str]:
         """Say who floods, and end the connections of those who do so beyond all measure. Returns their boxes."""
-        told, gross = self._flood.look(self.times.mono_ms())
+        told, gross = self.reception.flood.look(self.times.mono_ms())
         for device, count in told.items():
             log.warning("%s sends too much: %d messages were held back (told once an hour)", device or "somebody", count)
         if told:
@@ -459,24 +398,3 @@ class Controller:
                 continue
             with suppress(FleetError):
                 await asyncio.to_thread(history.prune, self.db, self.times.wall_ms())
-
-
-def _ranges(seqs: list[int]) -> list[tuple[tuple[int, int], ...]]:
-    """Numbers as ranges, in parts of at most 1000."""
-    ranges: list[tuple[int, int]] = []
-    for seq in sorted(set(seqs)):
-        if ranges and ranges[-1][1] == seq - 1:
-            ranges[-1] = (ranges[-1][0], seq)
-        else:
-            ranges.append((seq, seq))
-    return [tuple(ranges[begin : begin + 1000]) for begin in range(0, len(ranges), 1000)]
-
-
-def _lock(path: Path) -> Any:
-    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise DataInUse(f"another controller works in {path.parent}: end it, or choose another folder with --data") from error
-    return file

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from fleet.config import Config
+from fleet.errors import DataInUse
 from fleet.outside import Outside
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "hold"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,3 +63,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def store(self) -> str | Path:
         """Where the store is."""
         return self.database or self.data / "fleet.db"
+
+
+def hold(path: Path) -> Any:
+    """The folder's lock, held until it is closed. Raises DataInUse where another controller holds it."""
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise DataInUse(f"another controller works in {path.parent}: end it, or choose another folder with --data") from error
+    return file
