@@ -58,11 +58,9 @@ def read_frame(path: Path) -> NDArray[np.uint8]:
 
 def place_of(geometry: Geometry, controls: NDArray[np.float32]) -> NDArray[np.float64]:
     """Affine maps patch -> frame (3, 2, 3) of one control vector."""
-    import torch
-
     head = [INDEX[n] for n in ("yaw", "pitch", "roll")]
-    u = torch.tensor(controls[head] / RANGES[head, 1], dtype=torch.float64)[None]
-    return np.asarray((pose_features(u).numpy() @ geometry.places).reshape(3, 2, 3))
+    u = np.asarray(controls[head] / RANGES[head, 1], np.float64)[None]
+    return np.asarray((pose_features(u) @ geometry.places).reshape(3, 2, 3))
 
 
 def _crop(rgba: NDArray[np.uint8], place: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.uint8]:

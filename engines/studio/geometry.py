@@ -7,7 +7,7 @@ them as constants. Pixels refer to a 512 x 512 frame; a patch pixel (i, j) has i
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EYE_SHAPE", "MOUTH_SHAPE", "ORIGINS", "Geometry", "fit", "gaze_features", "load", "pose_features"]
 
+_Numbers = TypeVar("_Numbers", NDArray[np.float64], "Tensor")
 MOUTH_SHAPE, EYE_SHAPE = (112, 144), (96, 96)  # height, width
 # Top left corners of mouth, left eye, right eye patch at rest.
 ORIGINS = np.array([(184.0, 272.0), (256.0, 142.0), (160.0, 142.0)])
@@ -52,21 +53,28 @@ def load(data: Path) -> Geometry:
     return fit(Rig(str(rig)))
 
 
-def pose_features(angles: Tensor) -> Tensor:
+def _with_one(values: _Numbers) -> _Numbers:
+    """A one before each row: of the network's tensors, and of arrays, for which nobody needs PyTorch."""
+    if isinstance(values, np.ndarray):
+        return np.concatenate([np.ones_like(values[:, :1]), values], 1)
+    import torch
+
+    return torch.cat([torch.ones_like(values[:, :1]), values], 1)
+
+
+def pose_features(angles: _Numbers) -> _Numbers:
     """Products of up to three normalised angles (n, 3), as (n, 64); an outer power, because a graph of few nodes is fast."""
-    import torch
-
-    one = torch.cat([torch.ones_like(angles[:, :1]), angles], 1)
+    one = _with_one(angles)
     square = (one[:, :, None] * one[:, None, :]).reshape(-1, 16)
-    return (square[:, :, None] * one[:, None, :]).reshape(-1, 64)
+    found: _Numbers = (square[:, :, None] * one[:, None, :]).reshape(-1, 64)
+    return found
 
 
-def gaze_features(gaze: Tensor) -> Tensor:
+def gaze_features(gaze: _Numbers) -> _Numbers:
     """Products of up to two normalised gaze angles (n, 2), as (n, 9)."""
-    import torch
-
-    one = torch.cat([torch.ones_like(gaze[:, :1]), gaze], 1)
-    return (one[:, :, None] * one[:, None, :]).reshape(-1, 9)
+    one = _with_one(gaze)
+    found: _Numbers = (one[:, :, None] * one[:, None, :]).reshape(-1, 9)
+    return found
 
 
 def _affine(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -76,8 +84,6 @@ def _affine(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray
 
 def fit(rig: Rig, seed: int = 0) -> Geometry:
     """Fit both polynomials on poses of the rig; the same seed gives the same numbers."""
-    import torch
-
     rng = np.random.default_rng(seed)
     rest = rig.pose(np.asarray(IDLE))
     flat, depth = project(rest.unturned)
@@ -94,7 +100,7 @@ def fit(rig: Rig, seed: int = 0) -> Geometry:
         controls[-3:] = head
         posed = project(rig.pose(controls).vertices)[0]
         rows.append(np.concatenate([_affine(flat[g] - o, posed[g]).ravel() for g, o in zip(groups, ORIGINS, strict=True)]))
-    features = pose_features(torch.tensor(angles / scale)).numpy()
+    features = pose_features(angles / scale)
     places = np.linalg.lstsq(features, np.array(rows), rcond=None)[0]
 
     gaze = rng.uniform(-1, 1, (100, 2))
@@ -104,4 +110,4 @@ def fit(rig: Rig, seed: int = 0) -> Geometry:
         controls[INDEX["gazeYaw"]], controls[INDEX["gazePitch"]] = g * RANGES[[INDEX["gazeYaw"], INDEX["gazePitch"]], 1]
         pose = rig.pose(controls)
         spots.append(project(rig.eye_points(np.array([[0.0, 0.0, 1.3]]), 0, pose))[0][0] - ORIGINS[1])
-    return Geometry(places, np.linalg.lstsq(gaze_features(torch.tensor(gaze)).numpy(), np.array(spots), rcond=None)[0])
+    return Geometry(places, np.linalg.lstsq(gaze_features(gaze), np.array(spots), rcond=None)[0])

@@ -150,8 +150,6 @@ def _project(crop: _Crop, shape: NDArray[np.float64], angles: NDArray[np.float64
 
 def _geometry(crop: _Crop, pose: _Pose, controls: NDArray[np.float32], irises: NDArray[np.float64], seed: int = 0) -> Geometry:
     """As ``geometry.fit`` does on the rig; ``irises`` (n, 2) is the left iris in frame pixels."""
-    import torch
-
     rng = np.random.default_rng(seed)
     scale = RANGES[-3:, 1]
     shape = pose.shape[:_MESH]
@@ -170,12 +168,12 @@ def _geometry(crop: _Crop, pose: _Pose, controls: NDArray[np.float32], irises: N
             np.linalg.lstsq(np.c_[flat[g] - o, np.ones(len(g))], posed[g], rcond=None)[0].T for g, o in zip(groups, ORIGINS, strict=True)
         ]
         rows.append(np.concatenate([f.ravel() for f in fits]))
-    places = np.linalg.lstsq(pose_features(torch.tensor(angles / scale)).numpy(), np.array(rows), rcond=None)[0]
-    head_features = pose_features(torch.tensor(np.clip(pose.angles / scale, -1, 1))).numpy()
+    places = np.linalg.lstsq(pose_features(angles / scale), np.array(rows), rcond=None)[0]
+    head_features = pose_features(np.clip(pose.angles / scale, -1, 1))
     left = (head_features @ places).reshape(-1, 3, 2, 3)[:, 1]
     spots = np.array([np.linalg.solve(m[:, :2], p - m[:, 2]) for m, p in zip(left, irises, strict=True)])
     gaze = controls[:, INDEX["gazeYaw"] : INDEX["gazePitch"] + 1] / RANGES[INDEX["gazeYaw"] : INDEX["gazePitch"] + 1, 1]
-    features = gaze_features(torch.tensor(gaze.astype(np.float64))).numpy()
+    features = gaze_features(gaze.astype(np.float64))
     iris = np.linalg.solve(features.T @ features + np.eye(9) * 0.01 * len(gaze), features.T @ spots)
     return Geometry(places, iris)
 

@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="torch is not installed (extra: studio)")
 pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed (extra: rehearse)")
 
 from engines.renderer import OnnxRuntimeRenderer, load_pack
