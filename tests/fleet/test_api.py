@@ -45,7 +45,7 @@ def signed_in(fleet, admin, role):
 def test_the_first_sign_in_makes_the_admin(fleet):
     """Nobody can do anything before; the code from the controller's own folder is needed; a second first one is refused."""
     with client(fleet) as someone:
-        assert someone.get("/session").json() == {"name": "", "role": "", "setup": True}
+        assert someone.get("/session").json() == {"name": "", "role": "", "setup": True, "scope": [], "sso": ""}
         assert someone.get("/devices").status_code == 401
         wanted = {"name": "anna", "password": PASSWORD}
         assert someone.post("/session", json={"name": "admin", "password": "admin"}).status_code == 400
@@ -77,7 +77,7 @@ def test_roles(fleet, admin):
         assert operator.post("/devices/box-1/revoke").status_code == 403
         assert admin.post("/users/operator", json={"disabled": True}).status_code == 200
         assert operator.get("/devices").status_code == 401
-        assert admin.post("/users/anna", json={"role": "viewer"}).json()["error"] == "one admin has to stay"
+        assert admin.post("/users/anna", json={"role": "viewer"}).json()["error"] == "one admin without limits has to stay"
     with httpx.Client(base_url=fleet.controller.server.url, headers=HEADER) as nobody:
         for route in ROUTES:
             if route.role is not None:

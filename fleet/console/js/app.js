@@ -22,12 +22,15 @@ const PAGES = [
   ["people", "People", "admin"],
 ];
 
+const OPEN = ["fleet", "events"]; // to whoever is limited to some boxes: the others are about all of them
+
 const place = () => {
   const [page, ...rest] = location.hash.slice(1).split("/").filter(Boolean);
   return { page: page || "fleet", rest: rest.map(decodeURIComponent) };
 };
 
 function Page({ at, me, catalogue }) {
+  if (me.scope?.length && ![...OPEN, "box"].includes(at.page)) return html`<${Fleet} me=${me} catalogue=${catalogue} />`;
   if (at.page === "box" && at.rest[0]) return html`<${Box} key=${at.rest[0]} name=${at.rest[0]} me=${me} catalogue=${catalogue} />`;
   if (at.page === "alerts") return html`<${Alerts} key=${at.rest[0]} rest=${at.rest} me=${me} catalogue=${catalogue} />`;
   if (at.page === "alert" && at.rest[0]) return html`<${OneAlert} key=${at.rest[0]} id=${at.rest[0]} me=${me} />`;
@@ -46,11 +49,12 @@ function Console() {
   const [catalogue, setCatalogue] = useState(null);
   const [trouble, setTrouble] = useState("");
   const [at, setAt] = useState(place());
-  const alerts = useAlertCounts(Boolean(me?.name));
+  const limited = me?.scope?.length > 0;
+  const alerts = useAlertCounts(Boolean(me?.name) && !limited);
 
   useEffect(() => {
     const moved = () => setAt(place());
-    const out = () => setMe({ name: "", role: "", setup: false });
+    const out = () => api("GET", "/session").then(setMe, (error) => setTrouble(error.message));
     addEventListener("hashchange", moved);
     addEventListener("signed-out", out);
     api("GET", "/session").then(setMe, (error) => setTrouble(error.message));
@@ -66,15 +70,15 @@ function Console() {
 
   if (trouble) return html`<main><${Trouble} text=${trouble} /></main>`;
   if (!me) return html`<main aria-busy="true"></main>`;
-  if (!me.name) return html`<${Door} setup=${me.setup} onSignedIn=${setMe} />`;
+  if (!me.name) return html`<${Door} setup=${me.setup} sso=${me.sso} onSignedIn=${setMe} />`;
   if (!catalogue) return html`<main aria-busy="true"></main>`;
-  const leave = () => api("DELETE", "/session").finally(() => setMe({ name: "", role: "", setup: false }));
+  const leave = () => api("DELETE", "/session").finally(() => dispatchEvent(new Event("signed-out")));
   return html`
     <header class="top">
       <a class="skip" href="#main" onClick=${(event) => (event.preventDefault(), document.querySelector("h1").focus())}>To the content</a>
       <span class="brand">Visavis fleet</span>
       <nav aria-label="Pages">
-        ${PAGES.filter(([, , role]) => role === "viewer" || me.role === role).map(
+        ${PAGES.filter(([page, , role]) => (limited ? OPEN.includes(page) : role === "viewer" || me.role === role)).map(
           ([page, text]) => html`<a href=${`#${page}`} aria-current=${at.page === page || (page === "fleet" && at.page === "box") || (page === "alerts" && at.page === "alert") ? "page" : null}>${text}${
             page === "alerts" && alerts?.firing > 0 ? html` <span class="count ${alerts.open ? "bad" : ""}">${alerts.firing}<span class="unseen"> firing</span></span>` : ""}</a>`,
         )}

@@ -52,7 +52,7 @@ function Certificates({ box, certificates, me, again }) {
     <table><thead><tr><th scope="col">Serial</th><th scope="col" class="wide">Made</th><th scope="col">Valid until</th><th scope="col">Revoked</th></tr></thead>
       <tbody>${certificates.map((one) => html`<tr key=${one.serial}><th scope="row"><code>${one.serial.slice(0, 12)}…</code></th>
         <td class="wide">${clock(one.issued)}</td><td>${clock(one.expires)}</td><td>${one.revoked ? clock(one.revoked) : "no"}</td></tr>`)}</tbody></table>
-    ${me.role === "admin" && html`<div class="row" style=${{ marginTop: "0.75rem" }}>
+    ${me.role === "admin" && !me.scope?.length && html`<div class="row" style=${{ marginTop: "0.75rem" }}>
       <button onClick=${() => setEnrolling(true)}>New certificate</button>
       <button class="danger" disabled=${box.revoked} onClick=${() => setAsking(true)}>Revoke all</button></div>`}
     ${asking && html`<${Sure} text=${`${box.name} loses its connection now and cannot come back before it gets a new certificate by hand.`} action="Revoke" onYes=${revoke} onNo=${() => setAsking(false)} />`}
@@ -90,7 +90,7 @@ export function Box({ name, me, catalogue }) {
     ${concerns.length > 0 && html`<section class="note"><h2>To look at</h2><ul class="row">${concerns.map(
       ({ title, found, text }) => html`<li key=${title}>${title}: <span class="mark ${found}">${text}</span></li>`,
     )}</ul></section>`}
-    <${BoxAlerts} name=${name} />
+    ${!me.scope?.length && html`<${BoxAlerts} name=${name} />`}
     <section class="card"><h2>What it is</h2><dl class="groups">${facts.map(
       ([key, value]) => html`<div key=${key}><dt class="small soft">${key}</dt><dd>${value}</dd></div>`,
     )}</dl></section>
@@ -105,9 +105,9 @@ export function Box({ name, me, catalogue }) {
       })}</div>
     </section>
     <section aria-label="Health"><h2>Now <span class="soft small">told ${ago(box.health_ts)}</span></h2><${Health} box=${box} metrics=${metrics} /></section>
-    <${BoxSettings} box=${box} me=${me} catalogue=${catalogue} stamp=${stamp} />
+    ${!me.scope?.length && html`<${BoxSettings} box=${box} me=${me} catalogue=${catalogue} stamp=${stamp} />`}
     <${Commands} box=${box} me=${me} catalogue=${catalogue} stamp=${stamp} />
-    <${BoxJobs} box=${box} stamp=${stamp} />
+    ${!me.scope?.length && html`<${BoxJobs} box=${box} stamp=${stamp} />`}
     <section class="card"><h2>Events</h2><${EventRows} events=${events} catalogue=${catalogue} /></section>
     <${Certificates} box=${box} certificates=${certificates} me=${me} again=${again} />`;
 }

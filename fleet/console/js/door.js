@@ -2,8 +2,8 @@
 import { useState } from "../vendor/hooks.js";
 import { api, html, Title, Trouble } from "./lib.js";
 
-export function Door({ setup, onSignedIn }) {
-  const [trouble, setTrouble] = useState("");
+export function Door({ setup, sso, onSignedIn }) {
+  const [trouble, setTrouble] = useState(new URLSearchParams(location.hash.slice(1)).get("refused") || "");
   const [busy, setBusy] = useState(false);
   const code = new URLSearchParams(location.hash.slice(1)).get("setup") || "";
 
@@ -35,6 +35,7 @@ export function Door({ setup, onSignedIn }) {
       ${setup && html`<p class="soft small">At least 12 characters.</p>`}
       <${Trouble} text=${trouble} />
       <button class="primary" disabled=${busy}>${setup ? "Make the admin" : "Sign in"}</button>
+      ${sso && html`<p><a href="/api/v1/oidc/start">Sign in with ${sso}</a></p>`}
     </form>
   </main>`;
 }

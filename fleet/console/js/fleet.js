@@ -2,6 +2,8 @@
 import { useState } from "../vendor/hooks.js";
 import { ago, api, Condition, conditionName, html, query, show, State, stateName, Title, Trouble, useLive, useLoad, useTick } from "./lib.js";
 import { Enrol } from "./enrol.js";
+import { SiteMap } from "./map.js";
+import { Renewals } from "./renewals.js";
 
 const EMPTY = { q: "", state: "", condition: "", site: "", model: "", release: "" };
 
@@ -55,6 +57,7 @@ export function Fleet({ me, catalogue }) {
   const [wanted, setWanted] = useState(EMPTY);
   const [limit, setLimit] = useState(200);
   const [enrolling, setEnrolling] = useState(false);
+  const [shown, setShown] = useState("list");
   const [found, trouble, again] = useLoad(() => api("GET", `/devices${query({ ...wanted, limit })}`), [JSON.stringify(wanted), limit]);
   useLive(() => true, again, [again]);
   useTick(10);
@@ -63,16 +66,22 @@ export function Fleet({ me, catalogue }) {
     html`<${Choice} label=${label} name=${name} counts=${found?.facets[name]} wanted=${wanted} onChange=${setWanted} words=${words} />`;
   return html`
     <div class="row between"><${Title} text="Boxes" />
-      ${me.role === "admin" && html`<button class="primary" onClick=${() => setEnrolling(true)}>Enrol a box</button>`}</div>
+      ${me.role === "admin" && !me.scope?.length && html`<button class="primary" onClick=${() => setEnrolling(true)}>Enrol a box</button>`}</div>
     ${enrolling && html`<${Enrol} onClose=${() => (setEnrolling(false), again())} />`}
     <${Trouble} text=${trouble} />
+    ${me.role === "admin" && !me.scope?.length && html`<${Renewals} />`}
+    ${me.scope?.length > 0 && html`<p class="small soft">You see the boxes of ${me.scope.join(", ")}.</p>`}
     ${found && html`<${Tiles} facets=${found.facets} wanted=${wanted} onChange=${setWanted} />`}
     <section class="card" aria-label="List of boxes">
+      <div class="row" role="group" aria-label="How to show them" style=${{ marginBottom: "0.75rem" }}>
+        ${[["list", "List"], ["map", "Map"]].map(([kind, text]) => html`<button key=${kind} aria-pressed=${shown === kind} onClick=${() => setShown(kind)}>${text}</button>`)}
+      </div>
       <form class="row" role="search" onSubmit=${(event) => event.preventDefault()}>
         <label>Name or site<input type="search" value=${wanted.q} onInput=${(event) => setWanted({ ...wanted, q: event.target.value })} /></label>
         ${choose("state", "State", stateName)} ${choose("condition", "Health", conditionName)} ${choose("site", "Site")}
         ${choose("model", "Model")} ${choose("release", "Version")}
       </form>
+      ${shown === "map" && html`<div style=${{ marginTop: "1rem" }}><${SiteMap} wanted=${wanted} onChange=${setWanted} /></div>`}
       ${found && found.devices.length === 0 && html`<p class="soft" style=${{ marginTop: "1rem" }}>${
         Object.values(wanted).some(Boolean) ? "No box matches." : "No boxes yet: enrol the first one."
       }</p>`}

@@ -7,6 +7,7 @@ const OWN = {
   box_offline: "The box was switched off",
   box_lost: "The connection was lost",
   box_silent: "Nothing was heard for too long",
+  box_renewal_waits: "Its certificate has ended; it asks for a new one",
 };
 
 const details = (values) => Object.entries(values).map(([key, value]) => `${key} ${value}`).join(", ");
