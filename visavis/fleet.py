@@ -87,12 +87,15 @@ def serve(*, data: Path | None = None, host: str = "127.0.0.1", port: int = 8480
     from fleet.config import read_config, with_options
     from fleet.controller import Settings
     from fleet.outside import outside
+    from fleet.quiet import Once
 
     given = with_options(
         read_config(config), sparkplug=sparkplug, sparkplug_broker=sparkplug_broker, home_assistant=home_assistant,
         home_assistant_broker=home_assistant_broker,
     )  # fmt: skip
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Once())
     settings = Settings(
         data=_data(data), host=host, port=port, broker_host=broker_host, broker_port=broker_port, tenant=tenant, names=name, config=given,
         renewal_port=renewal_port,
@@ -120,7 +123,8 @@ async def _serve(settings: Settings) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop, number)
     try:
         await controller.start()
-        print(f"The fleet's broker is ready: {settings.broker}", flush=True)
+        ready = "is ready" if controller.link.connected.is_set() else "does not answer yet"
+        print(f"The fleet's broker {ready}: {settings.broker}", flush=True)
         print(f"The console: {controller.welcome}", flush=True)
         await controller.ended.wait()
     finally:
