@@ -18,7 +18,7 @@ from runtime.messages import Ask, Effort, Floor, Heard, HeardKind, Message, Post
 from runtime.nodes.dialogue import Dialogue, main
 from runtime.packs import Pack, load
 from runtime.sharedstate import Checkpoint, create_checkpoint
-from tests.support.harness import Bench
+from tests.support.harness import LIMIT_S, Bench
 from tests.support.language_server import Handler, Server, calls, hangs, says, status, thinks
 
 pytestmark = pytest.mark.system
@@ -75,7 +75,7 @@ class House:
         """The turn's text once its last (or first) clause is there."""
         while not any(reply.turn == turn and (reply.last or not last) for reply in self.replies):
             self.spoke.clear()
-            await asyncio.wait_for(self.spoke.wait(), 10)
+            await asyncio.wait_for(self.spoke.wait(), LIMIT_S)
         return self.text(turn)
 
 
@@ -312,7 +312,7 @@ def test_a_newer_turn_cancels_the_model_at_once(pack: Pack) -> None:
         await house.until(1, last=False)
         said = len(house.replies)
         dialogue.on_floor(floor(2, 1))
-        await asyncio.wait_for(server.gone.wait(), 10)
+        await asyncio.wait_for(server.gone.wait(), LIMIT_S)
         assert [reply.turn for reply in house.replies] == [1] * said
         assert dialogue.state.turns[0].assistant == "Well now, visitor,"
 
@@ -353,12 +353,12 @@ def test_less_of_the_model_is_fewer_sentences_and_the_server_stops_there(pack: P
             house.spoke.clear()
             server.more.release()
             events = [asyncio.ensure_future(event.wait()) for event in (house.spoke, server.gone)]
-            await asyncio.wait(events, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(events, timeout=LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
             assert any(event.done() for event in events)
             for event in events:
                 event.cancel()
             if any(reply.last for reply in house.replies):
-                await asyncio.wait_for(server.gone.wait(), 10)
+                await asyncio.wait_for(server.gone.wait(), LIMIT_S)
         assert server.made == parts[:sentences]
         assert await house.until(1) == "".join(parts[:sentences]).strip()
         body = server.bodies[0]
@@ -419,5 +419,5 @@ def test_the_node_answers_over_the_real_bus() -> None:
             assert first.expects == "confirm"
         finally:
             ctx.stop()
-            thread.join(10)
+            thread.join(LIMIT_S)
         assert not thread.is_alive()

@@ -19,7 +19,7 @@ from runtime.hands import Hands
 from runtime.messages import Drawn, Effort, Floor, NodeStats, Notice, Posture, RungSize, Session
 from runtime.nodes.governor import Governor, main, open_hands
 from tests.firmware import trees
-from tests.support.harness import Bench
+from tests.support.harness import LIMIT_S, Bench
 
 NS = 1_000_000_000
 RUNGS = (RungSize("512", 512, 512), RungSize("384", 384, 384), RungSize("256", 256, 256))
@@ -104,7 +104,7 @@ class Box:
         return found
 
     def _again(self, ctx: Context, link: str, wanted: Callable[[Notice], bool]) -> Notice:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + LIMIT_S
         while time.monotonic() < deadline:
             for name, message in ctx.receive(0.05):
                 if name == link and wanted(message):
@@ -202,7 +202,7 @@ def test_the_next_life_goes_on_where_the_last_one_stood(box: Box) -> None:
     box.die()
     assert box.governor.setting == before
     asked: list[Effort] = []
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + LIMIT_S
     while not asked and time.monotonic() < deadline:  # the renderer's end has to find the new one
         box.clock.advance(1.0)
         box.governor.tick()
@@ -294,7 +294,7 @@ def test_a_model_on_this_box_makes_shorter_answers_before_the_picture_gets_less_
 def settled(box: Box) -> None:
     """Wait until the hands have nothing to do."""
     assert box.hands is not None
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + LIMIT_S
     while box.hands.busy:
         assert time.monotonic() < deadline
         time.sleep(0)
