@@ -139,7 +139,7 @@ def test_the_map_by_keyboard(opened):
     page.wait_for_selector("main tbody a:has-text('tokyo-1')")
     for _ in range(5):
         page.get_by_role("button", name="Wider").click()
-    page.get_by_role("button", name="4 sites: 5 boxes, 1 to act on, 1 to look at").press("Enter")
+    page.get_by_role("button", name="3 sites: 4 boxes, 1 to act on, 1 to look at").press("Enter")
     page.get_by_role("button", name="All sites").click()
     mark.wait_for()
     page.get_by_role("combobox", name="Health").select_option("warn")
