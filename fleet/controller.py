@@ -210,9 +210,9 @@ class Controller:
 
     @property
     def broker_ca(self) -> bytes:
-        """Who signed the broker's certificate."""
+        """Who signed the broker's certificate, and the boxes', whose new certificates they check by it."""
         outside = self.settings.outside
-        return outside.ca.read_bytes() if outside is not None and outside.ca is not None else self.authority.pem
+        return (outside.ca.read_bytes() if outside is not None and outside.ca is not None else b"") + self.authority.pem
 
     def nudge(self) -> None:
         """Look now, not in a moment: something was revoked or asked for."""

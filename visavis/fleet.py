@@ -173,7 +173,7 @@ def enrol(
             write_bundle({}, folder)  # says so, before a certificate is made
         issued = inventory.enrol(db, authority, name, days, now)
         journal.audit(db, now, "command line", "enrol", name, {"serial": issued.serial})
-    files = bundle(issued, broker_ca.read_bytes() if broker_ca else authority.pem, broker or Settings(data=folder).broker, tenant)
+    files = bundle(issued, (broker_ca.read_bytes() if broker_ca else b"") + authority.pem, broker or Settings(data=folder).broker, tenant)
     write_bundle(files, folder)
     print(f"{folder}: copy it to the box and put the lines of fleet.toml into its kiosk.toml. It holds the box's key: delete it here.")
     return 0
