@@ -29,6 +29,7 @@ FUTURE_MS = 10 * 60_000
 _EARLIEST_MS = 1_735_689_600_000  # 2025-01-01: no box is older
 _MOST_SEQ = 2**62
 """So that the next number too is an integer of the database."""
+_MANY = 500
 _PART = re.compile(r"[a-z0-9_-]{1,32}")
 
 
@@ -125,6 +126,11 @@ def worst(health: dict[str, Any]) -> str:
 
 def note_seen(tx: Transaction, device: str, boot: str, seq: int) -> bool:
     """Whether this number is new. Numbers are kept as ranges: a box that loses nothing takes one row for each start."""
+    # What comes in order, as nearly all does: the range that ends before it grows, and meets no other.
+    begins = "SELECT 1 FROM seen s WHERE s.device = ? AND s.boot = ? AND s.first = ?"
+    grows = f"UPDATE seen SET last = ? WHERE device = ? AND boot = ? AND last = ? AND NOT EXISTS ({begins})"  # noqa: S608 - values are bound
+    if tx.count(grows, seq, device, boot, seq - 1, device, boot, seq + 1):
+        return True
     below = tx.run(
         "SELECT first, last FROM seen WHERE device = ? AND boot = ? AND first <= ? ORDER BY first DESC LIMIT 1", device, boot, seq
     )
@@ -198,6 +204,8 @@ class _Batch:
 
     def run(self, batch: Iterable[Accepted]) -> None:
         """Every message, then what they add up to."""
+        batch = list(batch)
+        self._meet(sorted({message.device for message in batch}))
         for message in batch:
             if message.odd:
                 self._done.strange.append((message.device, message.odd))
@@ -206,9 +214,7 @@ class _Batch:
                 continue
             self._take(message, self._face(message.device))
         self._recorder.write(self._tx, self._samples, self._repeated, self._now)
-        for name, face in self._faces.items():
-            if face.changed:
-                self._store(name, face)
+        self._store({name: face for name, face in self._faces.items() if face.changed})
 
     def _take(self, message: Accepted, face: _Face) -> None:
         body = message.body
@@ -303,25 +309,35 @@ class _Batch:
         if not changed and not self._tx.run("SELECT 1 FROM command WHERE id = ? AND device = ?", body.id, message.device):
             self._done.strange.append((message.device, "unknown_command"))
 
+    def _meet(self, names: list[str]) -> None:
+        """The rows of all boxes of the batch; asking for each by itself is what a distant store takes longest for."""
+        columns = "name, state, since, seen, born, health, health_ts, marks"
+        for begin in range(0, len(names), _MANY):
+            part = names[begin : begin + _MANY]
+            marks = ", ".join("?" * len(part))
+            rows = self._tx.run(f"SELECT {columns} FROM device WHERE name IN ({marks})", *part)  # noqa: S608 - ours; values are bound
+            for name, state, since, seen, born, health, health_ts, known in rows:
+                present = msgspec.json.decode(health), health_ts, msgspec.json.decode(known, type=Marks)
+                self._faces[name] = _Face(state, since, seen, born, *present)
+
     def _face(self, device: str) -> _Face:
         if device not in self._faces:
-            columns = "state, since, seen, born, health, health_ts, marks"
-            row = self._tx.run(f"SELECT {columns} FROM device WHERE name = ?", device)  # noqa: S608 - columns of ours
-            if not row:
-                sql = "INSERT INTO device (name, state, since, seen, created) VALUES (?, 'new', ?, 0, ?)"
-                self._tx.run(sql, device, self._now, self._now)
-                row = [("new", self._now, 0, 0, "{}", 0, "{}")]
-            state, since, seen, born, health, health_ts, marks = row[0]
-            known = msgspec.json.decode(marks, type=Marks)
-            self._faces[device] = _Face(state, since, seen, born, msgspec.json.decode(health), health_ts, known)
+            sql = "INSERT INTO device (name, state, since, seen, created) VALUES (?, 'new', ?, 0, ?)"
+            self._tx.run(sql, device, self._now, self._now)
+            self._faces[device] = _Face("new", self._now, 0, 0, {}, 0, Marks())
         return self._faces[device]
 
-    def _store(self, name: str, face: _Face) -> None:
-        self._tx.run(
+    def _store(self, faces: dict[str, _Face]) -> None:
+        self._tx.many(
             "UPDATE device SET state = ?, since = ?, seen = ?, born = ?, health = ?, health_ts = ?, marks = ?, state_of_health = ?"
             " WHERE name = ?",
-            *(face.state, face.since, face.seen, face.born, _text(face.health), face.health_ts, _text(face.marks)),
-            *(worst(face.health), name),
+            [
+                (
+                    *(face.state, face.since, face.seen, face.born, _text(face.health), face.health_ts, _text(face.marks)),
+                    *(worst(face.health), name),
+                )
+                for name, face in faces.items()
+            ],
         )
 
 

@@ -66,6 +66,10 @@ def test_upserts(thing):
         sql = "INSERT INTO thing (name, size) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET size = thing.size + excluded.size"
         tx.many(sql, [("a", 1), ("b", 2), ("a", 10)])
         tx.many(sql, [])
+        many = "INSERT INTO thing (size, share, name) VALUES (7, ?, ?) ON CONFLICT (name) DO UPDATE SET share = excluded.share + thing.size"
+        tx.many(many, [(float(n), f"many-{n % 300}") for n in range(700)])
+        assert tx.run("SELECT count(*), sum(share) FROM thing WHERE size = 7") == [(300, sum(range(400, 700)) + 300 * 7.0)]
+        tx.run("DELETE FROM thing WHERE size = 7")
         assert tx.count("INSERT INTO pair (a, b) VALUES (1, 'x') ON CONFLICT DO NOTHING") == 1
         assert tx.count("INSERT INTO pair (a, b) VALUES (1, 'x') ON CONFLICT DO NOTHING") == 0
         assert tx.run("SELECT name, size FROM thing ORDER BY name") == [("a", 11), ("b", 2)]
