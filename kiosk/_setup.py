@@ -28,7 +28,6 @@ def setup(config: Config, pack: Pack, boot_id: str) -> dict[str, Any]:
         "suggestions": [{"label": item.label, "text": item.text} for item in pack.suggestions],
         "notices": list(pack.notices),
         "rate": VOICE_RATE,
-        "volume": config.voice.volume,
         "auto_gain": config.microphone.auto_gain,
         "av_offset_ms": config.video.av_offset_ms,
     }

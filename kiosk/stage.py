@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from kiosk import _protocol as p
 from kiosk._guard import Guard
+from kiosk._house import House
 from kiosk._mic import Microphone
 from kiosk._page import PageLink
 from kiosk._playout import HINT_LIMIT_NS, Playout
@@ -62,6 +63,7 @@ class Stage:
         self._playout = Playout(ctx.audio_reader("speech"), self, self)
         self._page: PageLink | None = None
         self._screen = Screen(ctx.pack, self._tell)
+        self._house = House(ctx, self._tell)
         self._inputs: deque[m.VisitorInput] = deque(maxlen=_MOST_UNHEARD)  # what the conductor could not take, while it is away
         self._boot_id = Guard(ctx.boot.token, 0).boot
         self._pinged_ns = 0
@@ -76,6 +78,7 @@ class Stage:
             "reply": lambda reply, _: self._screen.on_reply(reply),
             "speech": self._playout.speech,
             "sound": self._on_sound,
+            "house": lambda setting, _: self._house.take(setting),
             "notice": lambda notice, _: self._screen.note(notice.code, notice.text, notice.audience),
             "nodes": lambda event, _: self._on_node(event),
         }
@@ -258,7 +261,7 @@ class Stage:
         self._page = page
         self._counts["pages"] += 1
         self._pinged_ns = 0
-        page.tell("setup", **setup(self._ctx.config, self._ctx.pack, self._boot_id))
+        page.tell("setup", **setup(self._ctx.config, self._ctx.pack, self._boot_id), house=self._house.values)
         self._screen.repeat()
         self._screen.note("page-stuck", "", "technician")
         self._publish_input(m.InputKind.PAGE, "open")

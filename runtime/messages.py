@@ -25,6 +25,7 @@ __all__ = [
     "Gesture",
     "Heard",
     "HeardKind",
+    "HouseSetting",
     "InputKind",
     "Mark",
     "Message",
@@ -345,6 +346,16 @@ class Notice(Message, frozen=True):
 
 
 # --- the house ------------------------------------------------------------------------------------------------------------
+
+
+class HouseSetting(Message, frozen=True):
+    """`house`: the uplink → stage: what the page begins each visit with, as the fleet wants it; a visitor may change it for the visit.
+
+    `name` is volume (0..1, as `[voice] volume`), brightness (0.2..1) or language (one of the pack's).
+    """
+
+    name: str
+    value: float | str
 
 
 class NodeState(str, Enum):

@@ -92,6 +92,7 @@ LINKS: tuple[Link, ...] = (
     Link("heard", Kind.STREAM, "stage", ("conductor", "dialogue"), m.Heard, hz=1),
     Link("visitor", Kind.COMMAND, "stage", ("conductor",), m.VisitorInput, hz=1, deadline_ms=15_000, capacity=16),
     Link("notice", Kind.COMMAND, ANY, ("stage",), m.Notice, hz=1, deadline_ms=120_000, capacity=32),
+    Link("house", Kind.COMMAND, "uplink", ("stage",), m.HouseSetting, hz=1, deadline_ms=120_000, capacity=16),
     # The payload of `video` is the frame descriptor itself.
     Link("video", Kind.LATEST, "renderer", ("stage",), None, hz=30, ring=VIDEO_RING),
     Link("drawn", Kind.LATEST, "renderer", ("governor",), m.Drawn, hz=1),

@@ -32,6 +32,7 @@ from runtime.telemetry.inbox import Inbox
 from runtime.telemetry.levers import Lever, Levers
 from runtime.telemetry.machine import Machine
 from runtime.telemetry.outbox import Limits, Outbox, Row
+from runtime.telemetry.page import Page
 from runtime.telemetry.selfcheck import self_check
 from runtime.telemetry.times import Times, kernel_boot, time_zone
 from runtime.telemetry.uplink import Connect, Event, Link, Lost, Refused, Sender, Tell, Tick, Up, Welcomed, decide
@@ -66,6 +67,10 @@ class Uplink:
         self._troubled, self._damaged = "", 0
         spec = topology.link("video").ring
         assert isinstance(spec, FrameRingSpec)
+        self._page = Page(
+            lambda setting: ctx.send("house", setting), ctx.clock.monotonic_ns, volume=ctx.config.voice.volume, languages=ctx.pack.languages
+        )
+        self._settings = Levers(self._levers(), frozenset(Duty(duty) for duty in fleet.allow))
         self._executors = Executors(
             times=times,
             run_dir=Path(ctx.boot.run_dir),
@@ -75,6 +80,7 @@ class Uplink:
             report=self._diagnostics,
             check=self._self_check,
             stop=ctx.stop,
+            set=self._settings.set,
         )
         self._identity = Identity(
             folder / "identity",
@@ -96,7 +102,7 @@ class Uplink:
             outbox=self._outbox,
             execute=self._executors.run,
             event=self._event,
-            apply=Levers(self._levers(), frozenset(Duty(duty) for duty in fleet.allow)).apply,
+            apply=self._settings.apply,
             told=self._identity.told,
             renewed=self._identity.take,
         )
@@ -182,6 +188,8 @@ class Uplink:
     def _on_node(self, event: NodeEvent) -> None:
         if event.node not in {row.name for row in topology.NODES}:
             return
+        if event.node == "stage" and event.state is NodeState.READY:
+            self._page.again()
         cause = _CAUSES.get(event.reason.partition(" ")[0].rstrip(":"), "other")
         if event.state is NodeState.DOWN:
             self._event("node_down", {"node": event.node, "cause": cause}, {"restarts": event.restarts})
@@ -209,6 +217,7 @@ class Uplink:
             self._report_health(now)
         self._executors.tick()
         self._identity.tick()
+        self._page.tick()
         self._outbox.flush()
         self._watch_disk()
         self._send()
@@ -366,6 +375,7 @@ class Uplink:
             "health_s": Lever(self._fleet.health_s, set_health),
             "backlog_hz": Lever(self._fleet.backlog_hz, set_backlog),
             "log_level": Lever(level, lambda wanted: self._executors.keep_level("" if wanted == level else wanted)),
+            **self._page.levers(),
         }
 
 

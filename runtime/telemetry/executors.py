@@ -18,8 +18,9 @@ from runtime import topology
 from runtime.bus import BusError, FrameRingSpec, LinkStats, RingFds, RingStats
 from runtime.messages import NodeState
 from runtime.telemetry.collect import House
-from runtime.telemetry.commands import LogLevel, RestartNode, Snapshot
+from runtime.telemetry.commands import Brightness, Language, LogLevel, RestartNode, Snapshot, Volume
 from runtime.telemetry.contract import Outcome
+from runtime.telemetry.settings import Value
 from runtime.telemetry.snapshot import NoPicture, take
 from runtime.telemetry.times import Times
 
@@ -29,9 +30,6 @@ _FAREWELL_S = 0.5
 MOST_REPORT = 100_000
 """Bytes of a diagnostics report; the details go first."""
 MISSING = {
-    "volume": "no node takes a volume from the fleet: the page's is the visitor's, the start value is [voice] volume in kiosk.toml",
-    "brightness": "no lever for the screen's brightness",
-    "language": "no node takes a language from the fleet: the page's is the visitor's",
     "switch_pack": "a running kiosk cannot change its pack: set pack_path in kiosk.toml and restart it",
     "governor": "the governor takes no rung from the fleet",
     "update": "nothing on this box installs releases from the fleet",
@@ -48,7 +46,9 @@ class Done(msgspec.Struct, frozen=True):
 
 
 class Executors:
-    """Carries out commands. `step` asks the box for a restart (of the kiosk, of the machine); `house` is the newest health.json."""
+    """Carries out commands. `step` asks the box for a restart (of the kiosk, of the machine), `set(name, value)` moves the lever of a
+    setting and returns why not, "" if it did.
+    """
 
     def __init__(
         self,
@@ -61,9 +61,10 @@ class Executors:
         report: Callable[[], dict[str, Any]],
         check: Callable[[], dict[str, bool]],
         stop: Callable[[], None],
+        set: Callable[[str, Value], str],  # noqa: A002  what it does
     ) -> None:
         self._times, self._run_dir, self._supervisor, self._ring = times, run_dir, supervisor, ring
-        self._step, self._report, self._check, self._stop = step, report, check, stop
+        self._step, self._report, self._check, self._stop, self._set = step, report, check, stop, set
         self._level, self._level_until_ms = "", 0
         self._do: dict[str, Callable[[Any], Awaitable[Done]]] = {
             "ping": self._ping,
@@ -72,6 +73,9 @@ class Executors:
             "snapshot": self._snapshot,
             "restart_node": self._restart_node,
             "log_level": self._log_level,
+            "volume": self._volume,
+            "brightness": self._brightness,
+            "language": self._language,
         }
         if step is not None:
             self._do["restart_service"] = lambda _: self._take(Step.SERVICE)
@@ -140,6 +144,21 @@ class Executors:
         self._set_level(args.level)
         self._level_until_ms = self._times.mono_ms() + args.minutes * 60_000
         return Done(Outcome.DONE, result={"until_ms": self._times.wall_ms() + args.minutes * 60_000})
+
+    async def _volume(self, args: Volume) -> Done:
+        return self._setting("volume", args.level)
+
+    async def _brightness(self, args: Brightness) -> Done:
+        return self._setting("brightness", args.level)
+
+    async def _language(self, args: Language) -> Done:
+        return self._setting("language", args.tag)
+
+    def _setting(self, name: str, value: Value) -> Done:
+        why = self._set(name, value)
+        if why:
+            return Done(Outcome.REFUSED, why)
+        return Done(Outcome.DONE, "it holds until the uplink or the kiosk is started again; a setting stays")
 
     def _set_level(self, level: str) -> None:
         path, level = self._run_dir / "log-level", level or self._level

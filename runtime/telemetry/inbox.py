@@ -15,7 +15,7 @@ from runtime.telemetry import contract as c
 from runtime.telemetry.commands import Duty, Refusal, arguments, command_kind, judge
 from runtime.telemetry.executors import Done
 from runtime.telemetry.outbox import Outbox
-from runtime.telemetry.settings import Value
+from runtime.telemetry.settings import Value, setting_kind
 from runtime.telemetry.times import Times
 from runtime.telemetry.uplink import Sender
 from runtime.telemetry.wire import Came
@@ -179,6 +179,8 @@ class Inbox:
         if len(c.encode(made)) > c.MAX_UP - 1024:
             made = c.Answer(id=command.id, name=command.name, outcome=c.Outcome.FAILED, reason="the answer is too large", took_ms=took)
         self._answer(made, correlation)
+        if setting_kind(command.name) is not None:
+            self._set()  # it is told how it is now
         self._event("command_run", {"name": command.name, "outcome": made.outcome.value}, {})
 
     def _answer(self, answer: c.Answer, correlation: bytes) -> None:

@@ -77,10 +77,11 @@ class Renderer(threading.Thread):
 class House:
     """The nodes around the stage, in the test's hands."""
 
-    def __init__(self, folder: Path, *, settings: str = "", **options: str) -> None:
+    def __init__(self, folder: Path, *, pack: Path | None = None, settings: str = "", **options: str) -> None:
         self._config = folder / "kiosk.toml"
         self._settings = settings  # further tables of kiosk.toml
-        self._config.write_text(f"[stage]\nport = 0\n{settings}")
+        self._pack = f'pack_path = "{pack}"\n' if pack else ""
+        self._write(0)
         self.bench = Bench(config=self._config, options=options)
         self.start_stage()
         self.conductor = self.bench.context("conductor")
@@ -100,6 +101,9 @@ class House:
         self._kept: dict[str, list[tuple[str, Any]]] = {}
         self._connect()
 
+    def _write(self, port: int) -> None:
+        self._config.write_text(f"{self._pack}[stage]\nport = {port}\n{self._settings}")
+
     def start_stage(self) -> None:
         """The stage's next life, on the port that it had before."""
         self.ctx = self.bench.context("stage")
@@ -114,7 +118,7 @@ class House:
         self._end_stage()
         self.bench._contexts.remove(self.ctx)
         self.ctx.close()
-        self._config.write_text(f"[stage]\nport = {self.port}\n{self._settings}")
+        self._write(self.port)
 
     def _end_stage(self) -> None:
         self.ctx.stop()

@@ -38,6 +38,7 @@ const link = new Link(onMessage);
 
 const HANDLERS = {
   setup: onSetup,
+  house: (message) => ui.house(message),
   floor: (message) => ui.onFloor(message),
   words: (message) => ui.words(message),
   say: (message) => ui.captions.say(message),

@@ -14,7 +14,7 @@ export class Settings {
   constructor(changed) {
     this.changed = changed;
     this.defaults = { captions: true, contrast: matchMedia("(prefers-contrast: more)").matches, low: false, hold: false, size: 1, volume: 0.8,
-      still: matchMedia("(prefers-reduced-motion: reduce)").matches };
+      brightness: 1, still: matchMedia("(prefers-reduced-motion: reduce)").matches };
     this.values = {};
   }
 
@@ -32,6 +32,13 @@ export class Settings {
   step(name, by) {
     const value = this.values[name] + by;
     this.set(name, name === "size" ? Math.min(SIZES, Math.max(1, value)) : Math.min(1, Math.max(0, Math.round(value * 10) / 10)));
+  }
+
+  /** The store's default: it holds at once unless the visitor has set something else. */
+  usual(name, value) {
+    const untouched = this.values[name] === this.defaults[name];
+    this.defaults[name] = value;
+    if (untouched) this.set(name, value);
   }
 
   reset() {

@@ -33,7 +33,7 @@ export class Ui {
     this.micState = "off";
     this.acknowledged = false;
     this.stayed = 0;
-    this.language = "en";
+    this.language = this.usualLanguage = "en";
     this.bind();
     this.settings.reset();
     this.speak("en");
@@ -45,7 +45,6 @@ export class Ui {
   setup(message) {
     this.setupMessage = message;
     this.settings.brand(message.brand);
-    this.settings.defaults.volume = 0.8 * message.volume;
     $("brand").textContent = message.brand.title;
     $("brand").classList.toggle("unseen", message.brand.logo);
     $("logo").hidden = !message.brand.logo;
@@ -53,9 +52,18 @@ export class Ui {
     document.title = message.brand.title;
     if (message.brand.background) document.documentElement.style.setProperty("--backdrop", message.brand.background);
     this.notices.clear();
-    this.settings.set("volume", this.settings.defaults.volume);
     this.buildLanguages();
-    this.speak(message.languages.find((tag) => tag.split("-")[0] === this.language.split("-")[0]) ?? message.languages[0]);
+    this.house(message.house);
+    this.speak(message.languages.includes(this.language) ? this.language : this.usualLanguage);
+  }
+
+  /** The store's defaults. What a visitor has changed stays so until the wipe. */
+  house({ volume, brightness, language }) {
+    this.settings.usual("volume", 0.8 * volume);
+    this.settings.usual("brightness", brightness);
+    const untouched = this.language === this.usualLanguage;
+    this.usualLanguage = language;
+    if (untouched) this.speak(language);
   }
 
   onFloor(floor) {
@@ -130,7 +138,7 @@ export class Ui {
     for (const [code, { audience }] of this.notices) if (audience === "visitor" && code.startsWith("staff")) this.notices.delete(code);
     this.closePanels(false);
     this.settings.reset();
-    this.speak(this.setupMessage.languages[0]);
+    this.speak(this.usualLanguage);
     this.act.microphone(true);
     document.activeElement?.blur?.();
   }
@@ -248,6 +256,7 @@ export class Ui {
       if (key === name) $(`sw-${id}`).setAttribute("aria-checked", String(value));
     if (name === "size" && this.s) $("size-now").textContent = this.s.size[value - 1];
     if (name === "volume") $("volume-level").value = String(Math.round(value * 100));
+    if (name === "brightness") document.body.style.setProperty("--shade", String(1 - value));
     this.act.setting(name, value);
     if (this.s) this.update();
   }

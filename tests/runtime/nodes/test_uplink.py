@@ -226,7 +226,7 @@ def test_a_command_is_done_once(box, controller):
 @pytest.mark.parametrize(
     ("name", "args", "outcome", "reason"),
     [
-        ("volume", {"level": 0.5}, t.Outcome.UNSUPPORTED, "no node takes a volume"),
+        ("language", {"tag": "tlh"}, t.Outcome.REFUSED, "the pack does not have it; it has en-GB"),
         ("dance", {}, t.Outcome.UNSUPPORTED, "unknown"),
         ("ping", {"x": 1}, t.Outcome.REFUSED, "arguments"),
         ("restart_node", {"node": "../etc"}, t.Outcome.REFUSED, "arguments"),
@@ -301,17 +301,38 @@ def shadows(controller, version):
 def test_settings_from_the_fleet(controller):
     """A newer desired state is applied and reported, what is wrong in it is refused by name; the silence it is judged by is told anew."""
     controller.wait(lambda c: shadows(c, 0))
-    usual = {"health_s": 5.0, "backlog_hz": 10.0, "log_level": "info"}
+    usual = {"health_s": 5.0, "backlog_hz": 10.0, "log_level": "info", "volume": 1.0, "brightness": 1.0, "language": "en-GB"}
     assert {**shadows(controller, 0)[0].reported, "health_s": 5.0} == usual
-    desired = {"health_s": 7, "backlog_hz": 0, "colour": "red", "volume": 0.5}
+    desired = {"health_s": 7, "backlog_hz": 0, "colour": "red", "rung": 2}
     controller.send("acme", "box-1", t.DownKind.SHADOW, t.Shadow(version=3, desired=desired))
     controller.wait(lambda c: shadows(c, 3))
     (told,) = shadows(controller, 3)
     assert told.reported == {**usual, "health_s": 7}
-    assert sorted(told.refused) == ["backlog_hz", "colour", "volume"]
+    assert sorted(told.refused) == ["backlog_hz", "colour", "rung"]
     assert told.refused["colour"] == "unknown setting"
-    assert "[voice] volume" in told.refused["volume"]
+    assert told.refused["rung"] == "the governor takes no rung from the fleet"
     controller.wait(lambda c: any(body.health_s == 7 for body in bodies(c, t.UpKind.BIRTH)))
+
+
+def test_what_a_visit_begins_with_reaches_each_life_of_the_stage(box, controller):
+    """A setting and a command are told to the stage, and reported; a stage that is started again is told all of it again."""
+    supervisor, stage = box.bench.context(topology.SUPERVISOR), box.bench.context("stage")
+    controller.wait(lambda c: shadows(c, 0))
+    controller.send("acme", "box-1", t.DownKind.SHADOW, t.Shadow(version=3, desired={"volume": 0.5}))
+    box.bench.wait_for(stage, "house", lambda setting: (setting.name, setting.value) == ("volume", 0.5))
+    assert ask(controller, command("brightness", args={"level": 0.4})).outcome is t.Outcome.DONE
+    box.bench.wait_for(stage, "house", lambda setting: (setting.name, setting.value) == ("brightness", 0.4))
+    controller.wait(lambda c: any(body.reported["brightness"] == 0.4 for body in shadows(c, 3)))
+    held = ask(controller, command("volume", args={"level": 0.9}))
+    assert (held.outcome, "0.5" in held.reason) == (t.Outcome.REFUSED, True)
+    box.bench._contexts.remove(stage)
+    stage.close()
+    stage, told = box.bench.context("stage"), {}
+    deadline = time.monotonic() + LIMIT_S
+    while len(told) < 3 and time.monotonic() < deadline:
+        supervisor.publish("nodes", m.NodeEvent(0, 1, "stage", m.NodeState.READY, 1))
+        told |= {message.name: message.value for link, message in stage.receive(0.1) if link == "house"}
+    assert told == {"volume": 0.5, "brightness": 0.4, "language": "en-GB"}
 
 
 def test_settings_survive_a_restart_without_a_network(tmp_path, broker, party, controller):

@@ -16,7 +16,7 @@ from firmware.ladder import Step
 from runtime import topology
 from runtime.bus import LinkStats, RingStats
 from runtime.telemetry.collect import House, NodeView, StatsView
-from runtime.telemetry.commands import COMMANDS, LogLevel, NoArgs, RestartNode, Snapshot, Volume
+from runtime.telemetry.commands import COMMANDS, Brightness, Language, LogLevel, NoArgs, RestartNode, Snapshot, Volume
 from runtime.telemetry.executors import MOST_REPORT, Executors, diagnostics, node_pids
 from runtime.telemetry.selfcheck import self_check
 from tests.runtime.telemetry.support import HandTimes
@@ -47,8 +47,16 @@ class Scene:
             report=lambda: {"nodes": {}},
             check=lambda: {"one": True, "two": False},
             stop=self.stopped.set,
+            set=self.set,
         )
-        self.nodes = []
+        self.nodes, self.settings = [], []
+
+    def set(self, name, value):
+        """The lever of a setting: all but French can be had."""
+        if value == "fr":
+            return "the pack does not have it; it has en-GB"
+        self.settings.append((name, value))
+        return ""
 
     def node(self, name):
         """Start a process of this name."""
@@ -144,8 +152,17 @@ def test_what_cannot_be_done_is_said_honestly(house):
             assert done.outcome is t.Outcome.UNSUPPORTED
             assert len(done.reason) > 10
     assert house.run("governor", None).reason == "the governor takes no rung from the fleet"
-    assert house.run("volume", Volume(level=0.5)).outcome is t.Outcome.UNSUPPORTED
     assert house.run("snapshot", Snapshot()).reason == "no frame was drawn"
+
+
+def test_what_the_page_begins_with_is_set_by_the_lever(house):
+    """Volume, brightness and language move the lever of the setting of that name; what it says against it is the answer's reason."""
+    assert house.run("volume", Volume(level=0.5)).outcome is t.Outcome.DONE
+    assert house.run("brightness", Brightness(level=0.4)).outcome is t.Outcome.DONE
+    assert house.run("language", Language(tag="en-GB")).outcome is t.Outcome.DONE
+    assert house.settings == [("volume", 0.5), ("brightness", 0.4), ("language", "en-GB")]
+    done = house.run("language", Language(tag="fr"))
+    assert (done.outcome, done.reason) == (t.Outcome.REFUSED, "the pack does not have it; it has en-GB")
 
 
 def test_a_self_test_passes_only_whole(house):

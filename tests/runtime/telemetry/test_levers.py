@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import runtime.telemetry as t
+from runtime.bus import LinkError
 from runtime.telemetry.levers import Lever, Levers
+from runtime.telemetry.page import Page
 from runtime.telemetry.times import time_zone
 
 ALL = frozenset(t.Duty)
@@ -82,6 +84,68 @@ def test_what_cannot_be_set_is_told_in_one_line():
     done, levers = made(error=OSError("/secret/path"))
     assert levers.apply({"health_s": 10}) == ({"health_s": 30.0, "log_level": "info"}, {"health_s": "the system refused (OSError)"})
     assert done == []
+
+
+def test_a_command_holds_until_a_setting_names_it():
+    """Settings of something else leave it alone; one that names it wins, and a command then says where it is held."""
+    done, levers = made()
+    assert levers.set("log_level", "debug") == ""
+    assert levers.apply({"health_s": 10})[0] == {"health_s": 10, "log_level": "debug"}
+    assert levers.apply({"log_level": "error"})[0] == {"health_s": 30.0, "log_level": "error"}
+    assert "error" in levers.set("log_level", "debug")
+    assert levers.apply({})[0] == {"health_s": 30.0, "log_level": "info"}
+    assert [value for name, value in done if name == "log_level"] == ["debug", "error", "info"]
+    assert "pack_path" in levers.set("pack", "coffee")
+    assert levers.set("colour", "red") == "unknown setting"
+
+
+class Stage:
+    """A stage that is there or not, and what it was told."""
+
+    def __init__(self):
+        self.there, self.told = True, []
+
+    def send(self, setting):
+        if not self.there:
+            raise LinkError("the receiver has exited")
+        self.told.append((setting.name, setting.value))
+
+
+def test_the_page_is_told_what_it_begins_with():
+    """Once what is changed; what the stage missed when it is back; all of it when it may be another one."""
+    stage = Stage()
+    page = Page(stage.send, lambda: 1, volume=0.9, languages=("en-GB", "de-DE"))
+    levers = Levers(page.levers(), ALL)
+    page.tick()
+    assert stage.told == [("brightness", 1.0), ("language", "en-GB"), ("volume", 0.9)]
+    stage.told.clear()
+    wanted = {"volume": 1, "brightness": 0.2, "language": "de-DE"}
+    assert levers.apply(wanted) == (wanted, {})
+    assert levers.apply(wanted) == (wanted, {})
+    assert sorted(stage.told) == [("brightness", 0.2), ("language", "de-DE"), ("volume", 1.0)]
+    stage.told.clear()
+    stage.there = False
+    assert levers.apply({**wanted, "volume": 0.5})[1] == {}
+    page.tick()
+    stage.there = True
+    page.tick()
+    page.tick()
+    assert stage.told == [("volume", 0.5)]
+    page.again()
+    assert stage.told[1:] == [("brightness", 0.2), ("language", "de-DE"), ("volume", 0.5)]
+    stage.told.clear()
+    assert levers.apply({})[0] == {"volume": 0.9, "brightness": 1.0, "language": "en-GB"}
+    assert dict(stage.told) == {"volume": 0.9, "brightness": 1.0, "language": "en-GB"}
+
+
+def test_what_this_page_cannot_is_refused_with_what_it_can():
+    """A language that the pack does not have, and a screen so dark that it looks broken."""
+    levers = Levers(Page(Stage().send, lambda: 1, volume=1.0, languages=("en-GB", "de-DE")).levers(), ALL)
+    reported, refused = levers.apply({"language": "fr", "brightness": 0.1})
+    assert reported == {"volume": 1.0, "brightness": 1.0, "language": "en-GB"}
+    assert refused["language"] == "the pack does not have it; it has en-GB, de-DE"
+    assert refused["brightness"].startswith("this box goes from 0.2")
+    assert levers.set("language", "fr") == refused["language"]
 
 
 @given(

@@ -1,0 +1,120 @@
+"""What the fleet wants each visit to begin with: through the stage into the page, over a wipe and the stage's next life."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kiosk._house import House as Defaults
+from runtime import messages as m
+from tests.support.harness import Bench
+from tests.support.kiosk import House, eventually
+
+COFFEE = Path(__file__).resolve().parents[2] / "kiosk" / "packs" / "coffee-bar"
+NOW = """() => ({
+  volume: document.getElementById("volume-level").value,
+  shade: getComputedStyle(document.body, "::after").opacity,
+  language: document.documentElement.lang,
+})"""
+USUAL = {"volume": "80", "shade": "1", "language": "en"}  # without a shade there is no such element, whose opacity is 1
+WANTED = {"volume": "40", "shade": "0.6", "language": "de-DE"}
+
+
+def setting(name: str, value: float | str) -> m.HouseSetting:
+    return m.HouseSetting(0, time.monotonic_ns(), name, value)
+
+
+def test_the_next_life_of_the_stage_begins_with_what_was_wanted() -> None:
+    """Each message changes one of the three and tells the page all; what the page cannot show changes nothing."""
+    told: list[dict[str, Any]] = []
+    with Bench() as bench:
+        house = Defaults(bench.context("stage"), lambda kind, **what: told.append({"kind": kind, **what}))
+        assert house.values == {"volume": 1.0, "brightness": 1.0, "language": "en-GB"}
+        house.take(setting("volume", 0.5))
+        house.take(setting("language", "tlh"))
+        house.take(setting("colour", "red"))
+        assert told == [{"kind": "house", "volume": 0.5, "brightness": 1.0, "language": "en-GB"}]
+        assert Defaults(bench.context("stage"), lambda *_, **__: None).values == house.values
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    """A house whose pack speaks English and German."""
+    pack = tmp_path / "pack"
+    pack.mkdir()
+    for file in COFFEE.iterdir():
+        (pack / file.name).symlink_to(file)
+    text = (COFFEE / "pack.toml").read_text()
+    (pack / "pack.toml").unlink()
+    (pack / "pack.toml").write_text(text.replace('languages = ["en-GB"]', 'languages = ["en-GB", "de-DE"]'))
+    with House(tmp_path, pack=pack) as made:
+        yield made
+
+
+def want(uplink: Any) -> None:
+    """The fleet's wishes, as the uplink tells them."""
+    for name, value in (("volume", 0.5), ("brightness", 0.4), ("language", "de-DE")):
+        uplink.send("house", setting(name, value))
+
+
+@pytest.mark.system
+def test_what_a_visit_begins_with_comes_from_the_fleet(house: House, page: Any) -> None:
+    """It holds at once; a visitor may change volume and language for the visit, and the wipe brings it back, not kiosk.toml's."""
+    assert page.evaluate(NOW) == USUAL
+    uplink = house.bench.context("uplink")
+    want(uplink)
+    eventually(lambda: page.evaluate(NOW) == WANTED, "the page is as wanted")
+    house.floor("attentive", "engaged")
+    page.click("#volume")
+    page.click("#quieter")
+    page.click("#language")
+    page.click("#languages button[data-language=en-GB]")
+    uplink.send("house", setting("volume", 0.75))  # in the middle of a visit: the visitor's own stays
+    uplink.send("house", setting("brightness", 1.0))
+    eventually(lambda: page.evaluate(NOW) == {**USUAL, "volume": "30"}, "only what the visitor has not set follows")
+    house.visit += 1
+    house.turn += 1
+    house.floor("idle", "attract")
+    eventually(lambda: page.evaluate(NOW) == {**WANTED, "volume": "60", "shade": "1"}, "the wipe returns to what is wanted")
+
+
+@pytest.mark.system
+def test_what_is_wanted_survives_the_stage(house: House, context: Any) -> None:
+    """The next stage knows it before anybody has told it anew: the visitor's volume stays, and the wipe returns to what is wanted."""
+    page = context.new_page()  # one whose console may tell that the stage is away
+    page.goto(house.url)
+    want(house.bench.context("uplink"))
+    eventually(lambda: page.evaluate(NOW) == WANTED, "the page is as wanted")
+    house.floor("attentive", "engaged")
+    page.click("#volume")
+    page.click("#quieter")
+    house.stop_stage()
+    since = time.monotonic_ns()
+    house.start_stage()
+    house.expect(house.conductor, "visitor", lambda it: it.text == "open" and it.t_ns > since)
+    assert page.evaluate(NOW) == {**WANTED, "volume": "30"}
+    house.visit += 1
+    house.turn += 1
+
+    def now() -> Any:
+        house.floor("idle", "attract")  # once is not enough: the new stage may not listen to the conductor yet
+        return page.evaluate(NOW)
+
+    eventually(lambda: now() == WANTED, "the wipe returns to what is wanted")
+    page.reload()
+    eventually(lambda: page.evaluate(NOW) == WANTED, "a page that is loaded anew is as wanted")
+
+
+@pytest.mark.system
+def test_who_asks_for_contrast_has_no_shade(house: House, page: Any) -> None:
+    """A dark screen is the shop's; what can be read is the visitor's."""
+    house.bench.context("uplink").send("house", setting("brightness", 0.2))
+    eventually(lambda: page.evaluate(NOW)["shade"] == "0.8", "the page is dark")
+    house.floor("attentive", "engaged")
+    page.click("#display")
+    page.click("#sw-contrast")
+    assert page.evaluate(NOW)["shade"] == "1"
