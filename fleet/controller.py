@@ -132,7 +132,7 @@ class Controller:
             send_shadow=self._send_shadow,
             tell=self.hub.tell,
         )
-        self._led = False
+        self._led, self._leading = False, list[asyncio.Task[None]]()
         self._revocation = Revocation(
             self.db,
             self.authority,
@@ -175,7 +175,8 @@ class Controller:
             self._tasks.append(asyncio.create_task(self._guard(work)))
         self._tasks += [asyncio.create_task(self._guard(work)) for work in self.projections.runs()]
         if self.db.shared:
-            self._tasks += [asyncio.create_task(self._guard(work)) for work in (self._lead(), self.echo.run())]
+            self._leading.append(asyncio.create_task(self._guard(self._lead())))
+            self._tasks.append(asyncio.create_task(self._guard(self.echo.run())))
         patience = _OUTSIDE_S if outside is not None else float("inf")  # a console without boxes is better than none
         loop = asyncio.get_running_loop()
         begun = loop.time()
@@ -193,14 +194,17 @@ class Controller:
 
     async def stop(self) -> None:
         """End everything; what was received but not committed will come again."""
+        for task in self._leading:
+            task.cancel()
+        await asyncio.gather(*self._leading, return_exceptions=True)
+        with suppress(Unavailable):  # first of all, so that the next one need not wait for the rest
+            await asyncio.to_thread(self.lease.release)
         await self.server.close()
         await self.registrar.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.broker.stop()
-        with suppress(Unavailable):
-            await asyncio.to_thread(self.lease.release)
         self.db.close()
         self._lock.close()
 

@@ -38,6 +38,7 @@ class Lease:
         self._seen: _Row | None = None
         self._seen_ms = 0
         self._until_ms = 0
+        self._released = False
         self.after_crash = False  # whoever led before did not let go
 
     def leads(self, now_ms: int) -> bool:
@@ -45,6 +46,8 @@ class Lease:
         if not self._db.shared:
             return True
         with self._db.write() as tx:
+            if self._released:  # meanwhile, in another thread
+                return False
             row = self._row(tx)
             if row != self._seen:
                 self._seen, self._seen_ms = row, now_ms
@@ -71,8 +74,8 @@ class Lease:
         return not self._db.shared or (row is not None and row.holder == self._holder)
 
     def release(self) -> None:
-        """Let the next one lead at once. Blocks. Raises Unavailable."""
-        self._until_ms = 0
+        """Let the next one lead at once, and lead no more. Blocks. Raises Unavailable."""
+        self._released, self._until_ms = True, 0
         if self._db.shared:
             with self._db.write() as tx:
                 row = self._row(tx)

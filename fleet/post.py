@@ -60,7 +60,6 @@ class Post:
 
     def lead(self, after_crash: bool) -> None:
         """This controller leads from now on. What one that crashed had sent may be lost with it: it is sent again."""
-        self._publishing.clear()
         self._anew = self._anew or after_crash
         self.due("")
 
