@@ -107,13 +107,14 @@ def test_equal_controls_give_equal_pictures(face: OnnxRuntimeRenderer) -> None:
 
 
 def test_the_jaw_opens_the_mouth_step_by_step(face: OnnxRuntimeRenderer) -> None:
-    """The dark of the mouth grows with jawOpen; at rest there is none."""
+    """The dark of the mouth grows with jawOpen; at rest there is none. The line of shut lips is rendered as 29, the open mouth darker."""
     dark = [
-        (_luma(_draw(face, _pose(face, jawOpen=j, mouthShrugLower=0.1 if j == 0 else 0)), *MOUTH) < 30).sum() for j in (0, 0.3, 0.6, 0.9)
+        (_luma(_draw(face, _pose(face, jawOpen=j, mouthShrugLower=0.1 if j == 0 else 0)), *MOUTH) < 24).sum() for j in (0, 0.3, 0.6, 0.9)
     ]
-    assert dark[0] <= 4
+    assert dark[0] == 0
     assert dark == sorted(dark)
-    assert dark[3] > 40
+    assert dark[1] > 20
+    assert dark[3] > 80
 
 
 def test_a_blink_hides_the_iris(face: OnnxRuntimeRenderer) -> None:
