@@ -39,6 +39,8 @@ __all__ = [
 
 Settings = dict[str, Any]
 MOST_GROUPS = 200
+MOST_VERSION = 2**62
+"""So that the next version too is an integer of the database."""
 _CHUNK = 500
 
 
@@ -229,7 +231,8 @@ def refresh_in(tx: Transaction, now_ms: int, names: Sequence[str] = (), *, anew:
     )
     changed: list[tuple[object, ...]] = []
     moved: list[tuple[object, ...]] = []
-    for device, site, model, release, reported, own_text, old_text, old_origin, old_version in rows:
+    for device, site, model, release, told, own_text, old_text, old_origin, old_version in rows:
+        reported = min(told, MOST_VERSION)  # older stores took more
         own = msgspec.json.decode(own_text) if own_text else {}
         wanted, origin = effective(own, rules, Face(device, site, model, release))
         version, text = old_version or 0, _text(dict(sorted(wanted.items())))

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from fleet.database import Database, Transaction
+from fleet.desired import MOST_VERSION
 from fleet.history import MOST_SERIES, Recorder, number
 from fleet.lease import Lease
 from fleet.present import Marks, merge
@@ -283,16 +284,20 @@ class _Batch:
             return
         face.born = message.ts
         self._done.born.add(message.device)
+        health_s = min(max(0.0, body.health_s), 3600.0)  # more would overflow where silence is judged; in this order NaN is 0
         site, model, release = body.attributes.get("site", ""), body.attributes.get("model", ""), body.versions.get("visavis", "")
         self._tx.run(
             "UPDATE device SET birth = ?, site = ?, model = ?, release = ?, health_s = ? WHERE name = ?",
-            *(t.encode(body).decode(), site, model, release, body.health_s, message.device),
+            *(t.encode(body).decode(), site, model, release, health_s, message.device),
         )
         note_place(self._tx, message.device, body.attributes.get("position", ""))
         face.changed = True
 
     def _reported(self, message: Accepted, body: t.Reported) -> None:
         """The newest report counts, whatever its version: a box that lost its memory has an old one again."""
+        if body.version > MOST_VERSION:
+            self._done.strange.append((message.device, "version"))
+            return
         told = msgspec.json.decode(self._tx.run("SELECT reported FROM device WHERE name = ?", message.device)[0][0])
         if _late(message) or message.ts < told.get("ts", 0):
             return

@@ -210,7 +210,8 @@ def silent(db: Database, now_ms: int, since_ms: int) -> list[str]:
     """
     with db.write() as tx:
         heard = "CASE WHEN seen > ? THEN seen ELSE ? END"
-        late = f"state = 'online' AND ? - {heard} > {_SILENT_MS} + 3000 * CASE WHEN health_s > 5 THEN health_s ELSE 30 END"
+        period = "CASE WHEN health_s > 3600 THEN 3600 WHEN health_s > 5 THEN health_s ELSE 30 END"
+        late = f"state = 'online' AND ? - {heard} > {_SILENT_MS} + 3000 * {period}"
         names = [row[0] for row in tx.run(f"SELECT name FROM device WHERE {late}", now_ms, since_ms, since_ms)]  # noqa: S608 - ours
         for name in names:
             tx.run("UPDATE device SET state = 'silent', since = ? WHERE name = ?", now_ms, name)

@@ -130,6 +130,17 @@ def test_a_store_that_was_put_back(db, boxes):
     assert desired.of_box(db, "bern-1").version == NOW + 1001
 
 
+def test_a_version_without_a_next_one(db):
+    """An older store that took one does not end the controller."""
+    Boxes(db).come("bern-1")
+    desired.put_own(db, "bern-1", {"health_s": 60}, NOW)
+    with db.write() as tx:
+        tx.run("UPDATE device SET reported_version = ? WHERE name = 'bern-1'", 2**63 - 1)
+    assert desired.refresh(db, NOW + 5) == {"bern-1"}
+    assert desired.of_box(db, "bern-1").version == 2**62 + 1
+    assert desired.refresh(db, NOW + 6) == set()
+
+
 def test_boxes_that_are_away_get_it_later(db, boxes):
     """Nothing is due for a box that is not online."""
     boxes.go("bern-1")

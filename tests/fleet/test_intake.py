@@ -214,6 +214,18 @@ def test_a_box_that_invents_metrics(db):
     assert db.read("SELECT count(*) FROM series")[0][0] == 200
 
 
+def test_numbers_that_overflow(db):
+    """A version without a next one is not kept and counted; a period that no box has is an hour at most, and no number is none."""
+    intake = Intake(db)
+    bodies = [(t.UpKind.SHADOW, t.Reported(version=2**63 - 1, reported={})), (t.UpKind.SHADOW, t.Reported(version=2**62, reported={}))]
+    done = intake.commit([heard(kind, body, n + 1) for n, (kind, body) in enumerate(bodies)], NOW)
+    assert done.strange == [("box-1", "version")]
+    assert db.read("SELECT reported_version FROM device") == [(2**62,)]
+    for seq, (told, kept) in enumerate([(1e308, 3600.0), (-1.0, 0.0), (60.0, 60.0)], 3):
+        intake.commit([heard(t.UpKind.BIRTH, t.Birth(health_s=told), seq)], NOW)
+        assert db.read("SELECT health_s FROM device") == [(kept,)]
+
+
 def test_worst():
     """The worst metric decides; falling ones are bad below; a node that was given up is bad."""
     assert worst({}) == "unknown"
