@@ -62,6 +62,10 @@ class Registrar:
             except Unavailable as error:
                 log.warning("%s; the box asks again", error)
                 continue
+            except Exception:  # whatever one box has made up: the others go on
+                log.exception("a request of %s cannot be judged", device)
+                self._strange(device, "renewal")
+                continue
             self._send(device, t.DownKind.CERTIFICATE, body, _ANSWER_S)
             self._tell({device})
 

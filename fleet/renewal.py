@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
@@ -27,6 +27,7 @@ PROOF = b"visavis renewal\n"
 """What an old key signs before the request (docs/contract/README.md)."""
 _DAY_MS = 86_400_000
 _KEEP_MS = 90 * _DAY_MS
+_LATELY_MS = 30 * _DAY_MS
 _MOST_A_DAY = 8
 _MOST_WAITING = 4
 
@@ -52,6 +53,7 @@ def grant(db: Database, authority: Authority, device: str, request: str, now_ms:
     """The certificate (PEM) for a request that came with a valid certificate of `device`. Raises BadRequest with the reason."""
     csr, fingerprint = _read(request, device)
     with db.write() as tx:
+        _not_revoked_lately(tx, device, now_ms)
         row = _row(tx, fingerprint, device)
         if row is not None and row[0] == "issued":
             return str(row[1])
@@ -75,6 +77,7 @@ def late(
         row = _row(tx, fingerprint, device)
         if row is not None:
             return device, Late(state=row[0], certificate=row[1])
+        _not_revoked_lately(tx, device, now_ms)
         if ended > now_ms:  # it could have asked by MQTT: nothing more is proved there
             return device, Late(state="issued", certificate=_issue(tx, authority, device, csr, fingerprint, now_ms, ""))
         waiting = tx.run("SELECT count(*) FROM renewal WHERE device = ? AND state = 'waiting'", device)[0][0]
@@ -121,13 +124,12 @@ def _read(request: str, device: str) -> tuple[x509.CertificateSigningRequest, st
     """The request and the fingerprint of its key. Raises BadRequest if it is none, or for another name."""
     try:
         csr = x509.load_pem_x509_csr(request.encode())
-        key, valid = csr.public_key(), csr.is_signature_valid
-    except (ValueError, TypeError) as error:
+        key, valid, subject = csr.public_key(), csr.is_signature_valid, list(csr.subject)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise BadRequest("this is no certificate request") from error
     if not valid or not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise BadRequest("the request is not signed by its own P-256 key")
-    names = csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    if [name.value for name in names] != [device] or len(list(csr.subject)) != 1:
+    if [(name.oid, name.value) for name in subject] != [(NameOID.COMMON_NAME, device)]:
         raise BadRequest("the request is for another name")
     der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     digest = hashes.Hash(hashes.SHA256())
@@ -139,7 +141,7 @@ def _old(authority: Authority, certificate: str) -> x509.Certificate:
     try:
         old = x509.load_pem_x509_certificate(certificate.encode())
         old.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.pem))
-    except (ValueError, TypeError, InvalidSignature) as error:
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
         raise BadRequest("this is no certificate of this fleet") from error
     return old
 
@@ -158,6 +160,13 @@ def _verify(old: x509.Certificate, csr: x509.CertificateSigningRequest, signatur
 def _row(tx: Transaction, fingerprint: str, device: str) -> tuple[Any, ...] | None:
     rows = tx.run("SELECT state, certificate FROM renewal WHERE fingerprint = ? AND device = ?", fingerprint, device)
     return rows[0] if rows else None
+
+
+def _not_revoked_lately(tx: Transaction, device: str, now_ms: int) -> None:
+    """A broker that has not read the list yet lets a revoked box in, and the name may have been enrolled again. Raises BadRequest."""
+    sql = "SELECT 1 FROM certificate WHERE device = ? AND revoked > ? AND expires > ?"
+    if tx.run(sql, device, now_ms - _LATELY_MS, now_ms):
+        raise BadRequest("a certificate of this box was revoked lately: enrol it anew, or ask later")
 
 
 def _issue(

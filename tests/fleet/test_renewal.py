@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import shutil
 import socket
@@ -261,6 +262,48 @@ def test_only_the_name_of_the_certificate_that_asks(fleet, stranger):
     assert not any(message.topic.endswith("/down/certificate") for message in victim.came)
 
 
+def test_requests_that_the_library_cannot_read(fleet):
+    """A curve nobody knows, a name of no alphabet, another kind of name: one line, nothing is issued, and the next box has its answer."""
+    good = x509.load_pem_x509_csr(request().encode()).public_bytes(serialization.Encoding.DER)
+    curve, other = bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06082a8648ce3d030102")
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "box-1")])
+    titled = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    fleet.enrol("box-1")
+    for der in (
+        good.replace(curve, other),
+        good.replace(b"box-1", b"box-\xff"),
+        titled.public_bytes(serialization.Encoding.DER),
+    ):
+        text = base64.encodebytes(der).decode()
+        with pytest.raises(BadRequest):
+            renewal.grant(
+                *(fleet.db, fleet.controller.authority, "box-1"),
+                f"-----BEGIN CERTIFICATE REQUEST-----\n{text}-----END CERTIFICATE REQUEST-----\n",
+                fleet.times.wall_ms(),
+            )
+    assert len(serials(fleet)) == 1
+
+
+def test_a_request_that_cannot_be_judged_stops_no_other(fleet, caplog, monkeypatch):
+    """Whatever goes wrong with one: it is logged and counted, and the next box has its certificate."""
+    for name in ("box-1", "box-2"):
+        fleet.enrol(name)
+    grant = renewal.grant
+
+    def judged(db, authority, device, *rest):
+        if device == "box-1":
+            raise RuntimeError("what nobody thought of")
+        return grant(db, authority, device, *rest)
+
+    monkeypatch.setattr(renewal, "grant", judged)
+    answer = fleet.controller.registrar.answer([("box-1", request()), ("box-2", request("box-2"))])
+    asyncio.run_coroutine_threadsafe(answer, fleet.loop).result(60)
+    assert fleet.controller.counts["strange_renewal"] == 1
+    assert (len(serials(fleet, "box-1")), len(serials(fleet, "box-2"))) == (1, 2)
+    assert "box-1 cannot be judged" in caplog.text
+
+
 def test_the_same_request_is_the_same_certificate(fleet, stranger):
     """Asked again, because the answer was lost: the same one, however often."""
     box = stranger("box-1")
@@ -290,6 +333,20 @@ def test_a_revoked_box_gets_nothing(fleet):
     inventory.revoke(fleet.db, "box-1", 1)
     with pytest.raises(BadRequest, match="no certificate that is valid"):
         renewal.grant(fleet.db, fleet.controller.authority, "box-1", request(), fleet.times.wall_ms())
+
+
+def test_a_revoked_box_whose_name_is_enrolled_again_gets_nothing(fleet, boxes, tmp_path):
+    """A broker may not have read the list yet: for 30 days, or until the revoked certificate has ended, nobody renews under that name."""
+    fleet.enrol("box-1")
+    now = fleet.times.wall_ms()
+    inventory.revoke(fleet.db, "box-1", now)
+    folder = boxes(25, start=False)
+    for moment in (now + 1, now + 29 * DAY):
+        with pytest.raises(BadRequest, match="revoked lately"):
+            renewal.grant(fleet.db, fleet.controller.authority, "box-1", request(), moment)
+    with pytest.raises(BadRequest, match="revoked lately"):
+        renewal.late(fleet.db, fleet.controller.authority, **proof(folder, tmp_path), address="", now_ms=now + 1)
+    assert renewal.grant(fleet.db, fleet.controller.authority, "box-1", request(), now + 31 * DAY)
 
 
 def proof(folder, tmp_path, name="box-1"):
