@@ -93,8 +93,8 @@ def test_one_is_killed_in_the_middle_of_a_stream(house, stranger, tmp_path):
     try:
         house.until(lambda: all(len(teller.stranger.acked()) > 20 for teller in tellers) and house.state("real") == "online")
         house.kill("a")
-        nobody_heard = 0x10
-        assert tellers[0].stranger.say(t.UpKind.STATUS, t.Status(state="offline", since=2), retain=True) == nobody_heard
+        nobody_heard = 0x10  # unless the broker has not noticed yet that the leader's connection is gone
+        assert tellers[0].stranger.say(t.UpKind.STATUS, t.Status(state="offline", since=2), retain=True) in (0, nobody_heard)
         made = house.api("b", "/devices/box-1/commands", {"name": "ping", "args": {}})
         before = [len(teller.stranger.acked()) for teller in tellers]
         house.until(lambda: all(len(teller.stranger.acked()) > told + 20 for teller, told in zip(tellers, before, strict=True)))
