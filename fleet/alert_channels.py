@@ -244,4 +244,5 @@ def mail(told: Message, to: Mail, now_ms: int, id: str) -> EmailMessage:  # noqa
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    """One line that says what it says: the word of a header that decodes to something else is broken up (RFC 2047)."""
+    return " ".join(text.split()).replace("=?", "= ?")

@@ -20,7 +20,7 @@ import msgspec
 
 from fleet.alert_channels import Channel, Mail, Message, Security, Webhook, mail, sign
 from fleet.database import Database
-from fleet.errors import BadRequest
+from fleet.errors import BadRequest, Unavailable
 
 __all__ = ["GIVE_UP_MS", "LAST_REFUSED", "Due", "Sender", "due", "pause_ms", "send_mail"]
 
@@ -117,8 +117,12 @@ class Sender:
             remark = await asyncio.wait_for(self._send(one, *found), _TIMEOUT_S * 1.5)
         except _Refused as refused:
             error, never = str(refused), True
+        except Unavailable:  # our store, not the channel
+            raise
         except (OSError, aiohttp.ClientError, smtplib.SMTPException, asyncio.TimeoutError, BadRequest, ValueError) as failed:
             error = _line(failed)
+        except Exception as failed:  # noqa: BLE001 - whatever this message is: it shall not stop the others
+            error, never = _line(failed), True
         now = self._now()
         if not error:
             await asyncio.to_thread(_note, self._db, one, "sent", 0, remark, now)

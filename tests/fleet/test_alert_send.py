@@ -21,7 +21,7 @@ from aiohttp import web
 
 from fleet import alert_desk as desk
 from fleet import alert_store as store
-from fleet.alert_channels import Channel, Mail, Message, Security, Webhook, new_secret, sign
+from fleet.alert_channels import Channel, Mail, Message, Security, Webhook, mail, new_secret, sign
 from fleet.alert_rules import Missing, Rule
 from fleet.alert_send import GIVE_UP_MS, LAST_REFUSED, Sender, pause_ms
 from fleet.authority import Authority
@@ -356,6 +356,35 @@ def test_mail_that_cannot_go(tmp_path, inbox, monkeypatch):
         assert (post.state().given_up, inbox.came) == (1, [])
 
     posting(tmp_path, work)
+
+
+def test_a_message_that_cannot_be_made_stops_no_other(tmp_path, inbox):
+    """One of another release that this one does not understand is given up after some tries; the next one comes through."""
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "mail").write_text("correct horse")
+
+    async def work(post):
+        post.channel(inbox.channel())
+        post.message()
+        body = post.db.read("SELECT body FROM alert_delivery")[0][0]
+        with post.db.write() as tx:
+            tx.run("UPDATE alert_delivery SET body = ?", msgspec.json.encode(msgspec.json.decode(body) | {"state": "newer"}).decode())
+        post.message()
+        for _ in range(LAST_REFUSED + 1):
+            await post.send(after_ms=300_000)
+        assert (post.state().given_up, post.state().waiting, len(inbox.came)) == (1, 0, 1)
+
+    posting(tmp_path, work)
+
+
+def test_a_box_does_not_write_mail_headers():
+    """A site that holds an encoded word stays that word: it does not decode to a subject of its own."""
+    site = "=?utf-8?q?Subject=0D=0ABcc:_x=40y?="
+    texts = dict.fromkeys(("id", "rule", "title", "severity", "fleet", "console"), "")
+    numbers = dict.fromkeys(("firing", "resolved", "more"), 0)
+    told = Message(**texts, **numbers, state="resolved", reminder=False, summary=site, sites={}, alerts=[])
+    made = mail(told, Mail(to=("a@b.example",), sender="c@b.example", host="localhost"), NOW, "1")
+    assert "= ?utf-8?q?Subject=0D=0ABcc:_x=40y?=" in message_from_bytes(made.as_bytes(), policy=policy.default)["Subject"]
 
 
 @pytest.mark.parametrize(
