@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 from urllib.parse import quote
 
@@ -11,11 +12,13 @@ from msgspec import Meta
 
 from fleet import accounts
 from fleet.ask import HEADERS, Ask, Route, row
-from fleet.errors import BadRequest, FleetError
-from fleet.oidc import Provider
+from fleet.errors import FleetError
+from fleet.oidc import Provider, Unknown
 from fleet.people import open_for
 
 __all__ = ["OIDC_ROUTES"]
+
+log = logging.getLogger("fleet")
 
 _STATE = "visavis-fleet-sso"
 _PATH = "/api/v1/oidc"
@@ -31,7 +34,7 @@ class Back(msgspec.Struct, frozen=True, kw_only=True):
 
 def _provider(ask: Ask) -> Provider:
     if ask.controller.provider is None:
-        raise BadRequest("there is no single sign-on here: [oidc] in the controller's file names one")
+        raise Unknown("there is no single sign-on here: [oidc] in the controller's file names one")
     return ask.controller.provider
 
 
@@ -48,7 +51,10 @@ async def _finish(ask: Ask) -> web.Response:
     try:
         name = await _person(ask)
     except FleetError as error:
-        await ask.audit("sign-in refused", "", {"why": str(error)}, author="single sign-on")
+        if isinstance(error, Unknown):  # anybody can send such: the audit log is not for them
+            log.info("a single sign-on was refused from %s: %s", ask.address, error)
+        else:
+            await ask.audit("sign-in refused", "", {"why": str(error)}, author="single sign-on")
         response = web.Response(status=302, headers={**HEADERS, "Location": f"/#refused={quote(str(error))}"})
     else:
         await ask.audit("sign-in", name, {"by": "single sign-on"}, author=name)
@@ -61,7 +67,7 @@ async def _finish(ask: Ask) -> web.Response:
 async def _person(ask: Ask) -> str:
     provider, back = _provider(ask), ask.query
     if back.error or not back.state or ask.request.cookies.get(_STATE, "") != back.state:
-        raise BadRequest("the single sign-on was left, or another browser began it: begin again")
+        raise Unknown("the single sign-on was left, or another browser began it: begin again")
     who = await provider.finish(back.state, back.code, ask.now_ms)
     return await ask.thread(accounts.federate, ask.db, who.issuer, who.subject, who.name, who.role, who.scope, ask.now_ms)
 

@@ -24,7 +24,7 @@ from fleet.accounts import Role
 from fleet.errors import BadRequest, FleetError
 from fleet.scopes import Scope, parse
 
-__all__ = ["Oidc", "Person", "Provider", "check", "person", "verify"]
+__all__ = ["Oidc", "Person", "Provider", "Unknown", "check", "person", "verify"]
 
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"]
 _LEEWAY_S = 60
@@ -67,6 +67,10 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     scope: Scope
 
 
+class Unknown(BadRequest):
+    """An answer to no sign-in that was begun here, by this browser, in the last ten minutes."""
+
+
 class _Pending(msgspec.Struct, frozen=True):
     nonce: str
     verifier: str
@@ -81,7 +85,9 @@ def check(section: Oidc) -> None:
             raise BadRequest(f"[oidc] {name}: {url!r} has to begin with https://")
     if not section.roles:
         raise BadRequest("[oidc.roles] names no role: nobody could sign in")
-    for rules in section.scopes.values():
+    for value, rules in section.scopes.items():
+        if value not in section.roles or not rules:  # either would let see all boxes
+            raise BadRequest(f"[oidc.scopes] {value!r}: not in [oidc.roles], or without a rule")
         parse(rules)
 
 
@@ -163,12 +169,18 @@ class Provider:
         self._forget(now_ms)
         pending = self._pending.pop(state, None)
         if pending is None or not code:
-            raise BadRequest("this sign-in is not known or took too long: begin again")
+            raise Unknown("this sign-in is not known or took too long: begin again")
         async with httpx.AsyncClient(timeout=_LIMIT_S) as client:
             about = await self._discover(client)
             token = await self._token(client, about["token_endpoint"], code, pending.verifier)
             keys = await self._key_set(client, about["jwks_uri"], now_ms)
-            claims = verify(self._section, str(token.get("id_token", "")), keys, pending.nonce, now_ms)
+            signed = str(token.get("id_token", ""))
+            try:
+                claims = verify(self._section, signed, keys, pending.nonce, now_ms)
+            except BadRequest:  # the provider may have new keys
+                self._keys = (0, {})
+                keys = await self._key_set(client, about["jwks_uri"], now_ms)
+                claims = verify(self._section, signed, keys, pending.nonce, now_ms)
             wanted = {self._section.name_claim, self._section.role_claim}
             if wanted - claims.keys() and "userinfo_endpoint" in about:
                 more = await self._get(client, about["userinfo_endpoint"], Authorization=f"Bearer {token.get('access_token', '')}")

@@ -138,7 +138,9 @@ def test_roles_and_scopes_from_a_claim():
         ({"issuer": "http://id.example.com"}, "issuer"),
         ({"url": "ftp://x"}, "url"),
         ({"roles": {}}, "no role"),
-        ({"scopes": {"x": ("city:Berlin",)}}, "is no scope"),
+        ({"scopes": {"berlin": ("city:Berlin",)}}, "is no scope"),
+        ({"scopes": {"Berlin": ("site:Berlin*",)}}, "'Berlin': not in"),
+        ({"scopes": {"berlin": ()}}, "without a rule"),
     ],
 )
 def test_a_section_that_cannot_be_meant(change, says):
@@ -289,7 +291,7 @@ def test_who_is_refused(shop):
 @pytest.mark.system
 def test_another_browser_cannot_end_a_sign_in(shop):
     """The state belongs to the browser that began, to one sign-in, and to ten minutes; made-up answers are refused."""
-    _, url = shop("shops")
+    fleet, url = shop("shops")
     with httpx.Client(timeout=60) as thief, httpx.Client(timeout=60) as victim:
         begun = thief.get(f"{url}/api/v1/oidc/start")
         state = re.search(r"state=([^&]+)", begun.headers["location"])
@@ -299,10 +301,22 @@ def test_another_browser_cannot_end_a_sign_in(shop):
             answer = victim.get(f"{url}/api/v1/oidc/callback?{query}")
             assert answer.headers["location"].startswith("/#refused="), query
             assert victim.get(f"{url}/api/v1/session").json()["name"] == ""
+        assert journal.audited(fleet.db) == []  # anybody can ask for these
         answer = thief.get(f"{url}/api/v1/oidc/callback?state={state[1]}&code=made-up")
         assert "does%20not%20confirm" in answer.headers["location"]
         answer = thief.get(f"{url}/api/v1/oidc/callback?state={state[1]}&code=made-up")
         assert answer.headers["location"].startswith("/#refused=")
+        assert [entry.action for entry in journal.audited(fleet.db)] == ["sign-in refused"]
+
+
+@pytest.mark.system
+def test_new_keys_of_the_provider(shop, key):
+    """A provider that has changed its keys is asked for them when the known ones do not fit."""
+    fleet, url = shop("shops")
+    fleet.controller.provider._keys = (fleet.times.wall_ms(), keys(key))
+    with httpx.Client(timeout=60) as browser:
+        answer = through(browser, f"{url}/api/v1/oidc/start", "ben")
+        assert (answer.status_code, answer.headers["location"]) == (302, "/")
 
 
 @pytest.mark.system
