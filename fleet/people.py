@@ -100,6 +100,7 @@ async def _sign_in(ask: Ask) -> web.Response:
     name, throttle = ask.body.name, ask.controller.throttle
     await _throttled(ask, name)
     async with ask.controller.hashing:  # each takes 19 MiB
+        await _throttled(ask, name)  # others may have failed while this one waited
         role = await ask.thread(accounts.sign_in, ask.db, name, ask.body.password)
     if role is None:
         throttle.failed(name, ask.address, ask.now_ms)

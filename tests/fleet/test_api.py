@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections import Counter
 from contextlib import closing
 
 import httpx
@@ -53,7 +55,8 @@ def test_the_first_sign_in_makes_the_admin(fleet):
         code = accounts.setup_code(fleet.data)
         assert code in fleet.call(lambda: fleet.controller.welcome)
         assert "12" in someone.post("/setup", json={"name": "anna", "password": "short", "code": code}).json()["error"]
-        assert someone.post("/setup", json={**wanted, "code": code}).json() == {"name": "anna", "role": "admin", "setup": False}
+        made = {"name": "anna", "role": "admin", "setup": False, "scope": [], "sso": ""}
+        assert someone.post("/setup", json={**wanted, "code": code}).json() == made
         assert someone.get("/devices").status_code == 200
         assert not (fleet.data / "setup-code").exists()
         assert someone.post("/setup", json={**wanted, "code": code}).status_code == 400
@@ -112,6 +115,23 @@ def test_guessing_is_slowed_down(tmp_path):
         assert guesser.post("/session", json={"name": "bert", "password": PASSWORD}).status_code == 200
         assert [row["action"] for row in guesser.get("/audit").json()].count("sign-in refused") == 5
     fleet.stop()
+
+
+def test_guesses_that_wait_are_slowed_down_too(tmp_path):
+    """Fifty guesses at once: those that waited for their turn are judged by what the others did meanwhile."""
+    fleet = Fleet(tmp_path / "data", times=HandTimes())
+    accounts.create(fleet.db, "bert", accounts.Role.ADMIN, PASSWORD, 1)
+
+    async def guess():
+        url = f"{fleet.controller.server.url}/api/v1/session"
+        async with httpx.AsyncClient(headers=HEADER, timeout=60, limits=httpx.Limits(max_connections=50)) as guesser:
+            tries = [guesser.post(url, json={"name": "bert", "password": f"wrong {n}"}) for n in range(50)]
+            return Counter(answer.status_code for answer in await asyncio.gather(*tries))
+
+    codes = asyncio.run(guess())
+    fleet.stop()
+    assert codes[429] + codes[400] == 50
+    assert codes[400] <= 6  # five, and the one that was tried together with the fifth
 
 
 def test_throttle_doubles_and_forgets():
