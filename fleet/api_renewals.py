@@ -21,7 +21,7 @@ async def _asking(ask: Ask) -> list[Asking]:
 
 
 async def _decide(ask: Ask) -> dict[str, str]:
-    fingerprint, approve = ask.path("fingerprint"), ask.body.approve
+    fingerprint, approve = ask.path("id"), ask.body.approve
     authority = ask.controller.authority
     device = await ask.thread(renewal.decide, ask.db, authority, fingerprint, ask.who.name, ask.now_ms, approve=approve)
     await ask.audit("renewal approved" if approve else "renewal refused", device, {"key": fingerprint[:16]})
@@ -31,5 +31,5 @@ async def _decide(ask: Ask) -> dict[str, str]:
 
 RENEWAL_ROUTES: tuple[Route, ...] = (
     row("GET", "/renewals", Role.ADMIN, _asking, "Boxes whose certificate has ended and that wait for an admin", answer=list[Asking]),
-    row("POST", "/renewals/{fingerprint}", Role.ADMIN, _decide, "Give such a box its certificate, or not", body=Decision),
+    row("POST", "/renewals/{id}", Role.ADMIN, _decide, "Give such a box its certificate, or not", body=Decision),
 )
