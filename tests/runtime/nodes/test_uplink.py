@@ -173,6 +173,11 @@ def test_a_box_appears(box, controller):
     assert box.node._outbox.counts().rows == 0
 
 
+def told(controller):
+    """The values of all reports, the newest of each: a report holds what moved."""
+    return {name: value for body in bodies(controller, t.UpKind.HEALTH) for name, value in body.m.items()}
+
+
 def test_nodes_and_visits(box, controller):
     """A node that ends is an event with a cause of ours, not the supervisor's text; visits and the voice's level are in the reports."""
     supervisor, conductor, listener = (box.bench.context(name) for name in (topology.SUPERVISOR, "conductor", "listener"))
@@ -190,13 +195,13 @@ def test_nodes_and_visits(box, controller):
     thread = threading.Thread(target=talk)
     thread.start()
     try:
-        controller.wait(lambda c: any("mic_level_db" in body.m and body.m.get("visits", 0) > 0 for body in bodies(c, t.UpKind.HEALTH)))
+        controller.wait(lambda c: "mic_level_db" in told(c) and told(c).get("visits", 0) > 0)
     finally:
         stop.set()
         thread.join()
     event = next(body for body in bodies(controller, t.UpKind.EVENT) if body.code == "node_down")
     assert event.names == {"node": "voice", "cause": "stuck"}
-    assert any(body.m.get("session") == "engaged" and body.m.get("mic_level_db") == -23.5 for body in bodies(controller, t.UpKind.HEALTH))
+    assert (told(controller)["session"], told(controller)["mic_level_db"]) == ("engaged", -23.5)
 
 
 def test_ping(box, controller):  # noqa: ARG001

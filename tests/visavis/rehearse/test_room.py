@@ -95,13 +95,16 @@ def test_the_microphone_hears_the_loudspeaker_where_a_scenario_asks_for_echo() -
             env=here.env, stdout=subprocess.PIPE,
         )  # fmt: skip
         assert listener.stdout is not None
-        first = listener.stdout.read(RATE // 5)
-        assert room.Player(here, chirp(1.0), "loudspeaker").wait(10)
-        heard = np.frombuffer(first + listener.stdout.read(2 * RATE), np.int16).astype(np.float32) / 32768
+        for _ in range(3):  # a busy machine drops some samples, and then the chirp is less like itself
+            first = listener.stdout.read(RATE // 5)
+            assert room.Player(here, chirp(1.0), "loudspeaker").wait(10)
+            heard = np.frombuffer(first + listener.stdout.read(2 * RATE), np.int16).astype(np.float32) / 32768
+            place, likeness = measure.locate(chirp(1.0), heard, 0, len(heard))
+            if likeness > 0.8:
+                break
         listener.terminate()
         listener.wait()
         listener.stdout.close()
-    place, likeness = measure.locate(chirp(1.0), heard, 0, len(heard))
     assert likeness > 0.8
     level = measure.levels_db(heard[place : place + RATE], RATE).max() - measure.levels_db(chirp(1.0), RATE).max()
     assert -26 < level < -14
