@@ -27,7 +27,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """A command. `state`: queued (the box is away), sent, answered (then `outcome` says how it went), expired."""
+    """A command. `state`: queued (the box is away), sent, answered (then `outcome` says how it went), expired, withdrawn."""
 
     id: str
     device: str
