@@ -6,6 +6,7 @@ Kept in the checkpoint, so that a stage that is started again does not show the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -22,9 +23,9 @@ class House:
     def __init__(self, ctx: Context, tell: Callable[..., None]) -> None:
         self._checkpoint, self._tell, self._languages = ctx.checkpoint, tell, ctx.pack.languages
         self.values: dict[str, Any] = {"volume": ctx.config.voice.volume, "brightness": 1.0, "language": self._languages[0]}
-        kept = self._checkpoint.load()
-        if kept:
-            self.values |= msgspec.json.decode(kept, type=dict[str, Any])
+        with suppress(msgspec.DecodeError):  # nothing is kept, or it is damaged: the uplink tells it anew
+            kept = msgspec.json.decode(self._checkpoint.load() or b"", type=dict[str, Any])
+            self.values |= {name: value for name, value in kept.items() if name in self.values}
 
     def take(self, setting: HouseSetting) -> None:
         """The fleet wants this of the page."""

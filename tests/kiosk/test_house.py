@@ -41,6 +41,15 @@ def test_the_next_life_of_the_stage_begins_with_what_was_wanted() -> None:
         assert Defaults(bench.context("stage"), lambda *_, **__: None).values == house.values
 
 
+@pytest.mark.parametrize("kept", [b"{torn", b"[1]", b'{"colour": "red"}'])
+def test_what_is_damaged_is_not_taken(kept: bytes) -> None:
+    """The stage starts all the same, with the box's own values."""
+    with Bench() as bench:
+        ctx = bench.context("stage")
+        ctx.checkpoint.save(kept)
+        assert Defaults(ctx, lambda *_, **__: None).values == {"volume": 1.0, "brightness": 1.0, "language": "en-GB"}
+
+
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
     """A house whose pack speaks English and German."""
