@@ -102,10 +102,10 @@ def test_settings_reach_a_box_now_and_when_it_is_back(fleet, admin, box):  # noq
     """A group's setting is applied and reported; changed while the box is away, it is there when it is back; what it refuses shows."""
     one = box("box-1")
     fleet.until(lambda: fleet.state("box-1") == "online")
-    assert admin.post("/settings/groups/all", json={"settings": {"health_s": 7, "volume": 0.5}}).json() == {"boxes": 1}
+    assert admin.post("/settings/groups/all", json={"settings": {"health_s": 7, "brightness": 0.1}}).json() == {"boxes": 1}
     found = fleet.until(lambda: next((s for s in [admin.get("/devices/box-1/settings").json()] if s["state"] == "differs"), None))
     (difference,) = found["differences"]
-    assert (difference["name"], "[voice] volume" in difference["reason"]) == ("volume", True)
+    assert (difference["name"], "a darker screen looks broken" in difference["reason"]) == ("brightness", True)
     assert found["reported"]["health_s"] == 7
     assert one.node._health_s == 7
     assert admin.get("/settings").json()["states"] == {"same": 0, "pending": 0, "differs": 1}
