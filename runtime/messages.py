@@ -25,6 +25,8 @@ __all__ = [
     "Gesture",
     "Heard",
     "HeardKind",
+    "Held",
+    "Hold",
     "HouseSetting",
     "InputKind",
     "Mark",
@@ -310,6 +312,27 @@ class Effort(Message, frozen=True):
     rung: str = ""
     fps: float = 0.0
     model: float = 1.0
+
+
+class Hold(Message, frozen=True):
+    """`hold`: the uplink → governor: the rung that the fleet wants, 0 the best. `minutes` 0: no better than this, until told otherwise;
+    else this one for so long, in place of one that was held before.
+    """
+
+    rung: int
+    minutes: int
+
+
+class Held(Message, frozen=True):
+    """`held`: once a second, what the governor makes of `hold`: the names of the `rungs` it can choose among (none as long as no renderer
+    has told them), the `cap`, the rung that is held (-1: none) and for how many seconds, and `t_ns` of the last `hold` that it took.
+    """
+
+    rungs: tuple[str, ...]
+    cap: int
+    rung: int
+    left_s: float
+    taken_ns: int
 
 
 # --- the visitor at the page ----------------------------------------------------------------------------------------------

@@ -97,6 +97,8 @@ LINKS: tuple[Link, ...] = (
     Link("video", Kind.LATEST, "renderer", ("stage",), None, hz=30, ring=VIDEO_RING),
     Link("drawn", Kind.LATEST, "renderer", ("governor",), m.Drawn, hz=1),
     Link("effort", Kind.LATEST, "governor", ("renderer", "dialogue"), m.Effort, hz=1),
+    Link("hold", Kind.COMMAND, "uplink", ("governor",), m.Hold, hz=1, deadline_ms=5000, capacity=16),
+    Link("held", Kind.LATEST, "governor", ("uplink",), m.Held, hz=1),
     Link("nodes", Kind.STREAM, SUPERVISOR, ("conductor", "stage", "health", "uplink"), m.NodeEvent, hz=1),
     Link("marks", Kind.COMMAND, ANY, ("health",), m.Mark, hz=10, deadline_ms=10_000, capacity=1024),
     Link("stats", Kind.COMMAND, ANY, ("health",), m.NodeStats, hz=8, deadline_ms=5000, capacity=64),

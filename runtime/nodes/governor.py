@@ -25,9 +25,11 @@ from runtime.governor_box import (
     model_share,
     readings_of,
 )
-from runtime.governor_ladder import Ladder, Profile, Setting, build
+from runtime.governor_ladder import LOOP, Ladder, Profile, Setting, build
+from runtime.governor_override import Hold, Reins, overrule, rung_at
 from runtime.hands import Hands
-from runtime.messages import Drawn, Effort, Floor, Posture
+from runtime.messages import Drawn, Effort, Floor, Held, Posture
+from runtime.messages import Hold as HoldMessage
 
 __all__ = ["Governor", "main", "open_hands"]
 
@@ -46,6 +48,7 @@ class Kept(msgspec.Struct, frozen=True):
     profile: Profile
     state: State
     alarm: str = ""
+    reins: Reins = Reins()
 
 
 class Governor:
@@ -66,6 +69,8 @@ class Governor:
         self._reach: Reach | None = None
         self._ladder: Ladder | None = None
         self._state: State | None = None
+        self._reins, self._taken_ns = Reins(), 0
+        self._setting: Setting | None = None
         self._resume()
 
     def _resume(self) -> None:
@@ -74,13 +79,16 @@ class Governor:
             kept = msgspec.msgpack.decode(self._ctx.checkpoint.load() or b"", type=Kept)
         except msgspec.DecodeError:
             return
-        self._reach, self._ladder, self._state = kept.reach, build(kept.profile), kept.state
+        self._reach, self._ladder, self._state, self._reins = kept.reach, build(kept.profile), kept.state, kept.reins
+        levers = self._ladder.profile.levers
+        shown = {} if kept.reins.shown is None else {"rung": levers[rung_at(self._ladder)].levels[kept.reins.shown]}
+        self._setting = msgspec.structs.replace(kept.state.setting, **shown)
         self._raise_alarm(kept.alarm, self._ctx.clock.monotonic_ns())
 
     @property
     def setting(self) -> Setting | None:
         """Where the levers stand; None as long as there is nothing to set."""
-        return self._state.setting if self._state else None
+        return self._setting
 
     def handle(self, message: Any) -> None:
         """Take one message of any link."""
@@ -90,6 +98,13 @@ class Governor:
             # While it thinks it will speak in a moment: no time for a change either.
             speaking = message.posture in (Posture.SPEAKING, Posture.THINKING)
             self._speaking = self._ctx.clock.monotonic_ns(), speaking
+        elif isinstance(message, HoldMessage):
+            self._taken_ns = message.t_ns
+            if not message.minutes:
+                self._reins = msgspec.structs.replace(self._reins, cap=message.rung)
+            else:
+                hold = Hold(message.rung, self._ctx.clock.monotonic_ns() + message.minutes * 60 * NS)
+                self._reins = msgspec.structs.replace(self._reins, hold=hold, yields=False)
 
     @property
     def wait_s(self) -> float:
@@ -105,18 +120,23 @@ class Governor:
         snapshot = self._sensors.read()
         self._see_reach(snapshot)
         if self._ladder is None or self._state is None or self._reach is None:
+            self._tell_fleet(now)
             return
         state = self._state
         if state.signal.margin is None and has_no_thermometer(self._kind, snapshot):  # not blind: there is nothing to see
             state = msgspec.structs.replace(state, signal=msgspec.structs.replace(state.signal, blind_s=0.0))
-        before = in_words(state.setting)
-        self._state, setting, why = decide(self._ladder, self._rules, state, self._readings(snapshot, now), now)
+        before, readings = in_words(self._setting or state.setting), self._readings(snapshot, now)
+        decision = decide(self._ladder, self._rules, state, readings, now)
+        self._state = decision.state
+        self._reins, setting, why = overrule(self._ladder, self._rules, self._reins, decision, readings, now)
+        self._setting = setting
         if in_words(setting) != before:
             self._ctx.log.info("%s (%s)", why, in_words(setting))
         self._act(setting, now)
         self._raise_alarm(setting.alarm, now)
-        self._ctx.checkpoint.save(msgspec.msgpack.encode(Kept(self._reach, self._ladder.profile, self._state, self._alarm)))
+        self._ctx.checkpoint.save(msgspec.msgpack.encode(Kept(self._reach, self._ladder.profile, self._state, self._alarm, self._reins)))
         self._tell(setting, why, self._state)
+        self._tell_fleet(now)
 
     def _see_reach(self, snapshot: Snapshot) -> None:
         """Build the ladder when it is known what this box can move, and another one when that changes."""
@@ -132,6 +152,7 @@ class Governor:
         ladder = ladder_of(reach, snapshot)
         self._state = carried(self._ladder, self._state, ladder) if self._ladder and self._state else begin(ladder, self._rules)
         self._reach, self._ladder = reach, ladder
+        self._reins = msgspec.structs.replace(self._reins, shown=None)  # a level of the ladder before
         self._ctx.log.info("%s: %s", self._kind, ", then ".join(step.says for step in ladder.heat.steps))
 
     def _readings(self, snapshot: Snapshot, now: int) -> Readings:
@@ -171,11 +192,21 @@ class Governor:
         self._ctx.measure("heat_alarm", bool(self._alarm))
         self._ctx.measure("rung_reason", self._reason(setting, state))
 
+    def _tell_fleet(self, now: int) -> None:
+        """Once a second, and only after it was kept: what the uplink has heard outlives this node."""
+        reins = self._reins
+        levels = self._ladder.profile.levers[rung_at(self._ladder)].levels if self._ladder else ()
+        rungs = tuple(str(level) for level in levels if level != LOOP)
+        rung, left_s = (reins.hold.rung, max(0.0, (reins.hold.until_ns - now) / NS)) if reins.hold else (-1, 0.0)
+        self._ctx.publish("held", Held(0, now, rungs, reins.cap, rung, left_s, self._taken_ns))
+
     def _reason(self, setting: Setting, state: State) -> str:
         """Why that rung is drawn, in a word of the telemetry catalogue."""
         assert self._ladder is not None
-        at = next(i for i, lever in enumerate(self._ladder.profile.levers) if lever.name == "rung")
+        at = rung_at(self._ladder)
         level = state.levels[at]
+        if self._reins.shown not in (None, level):
+            return "override"
         if level and self._ladder.heat.at[state.heat.steps][at] == level:
             return "throttle" if setting.alarm == "the hardware throttles" else "heat"
         if level:

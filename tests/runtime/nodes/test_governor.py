@@ -16,7 +16,7 @@ from runtime.clock import ManualClock
 from runtime.context import Context
 from runtime.governor_ladder import LOOP
 from runtime.hands import Hands
-from runtime.messages import Drawn, Effort, Floor, NodeStats, Notice, Posture, RungSize, Session
+from runtime.messages import Drawn, Effort, Floor, Held, Hold, NodeStats, Notice, Posture, RungSize, Session
 from runtime.nodes.governor import Governor, main, open_hands
 from tests.firmware import trees
 from tests.support.harness import LIMIT_S, Bench
@@ -256,6 +256,74 @@ def test_a_machine_without_thermometers_is_told_once_and_left_in_peace(tmp_path:
     assert [record.message for record in caplog.records if "temperature" in record.message] == [
         "this machine tells no temperature: only late frames are answered, heat is left to its hardware"
     ]
+
+
+# --- what the fleet wants of the picture
+
+
+def told_fleet(box: Box) -> Held:
+    """What the uplink hears of it."""
+    uplink = box.bench.context("uplink")
+    held: Held = box.bench.repeat_until(lambda: box.look() and None, uplink, "held")
+    return held
+
+
+def test_a_rung_is_held_for_its_minutes_and_no_longer(box: Box) -> None:
+    """What the renderer is asked for, why, and for how long; no network has a part in its end."""
+    box.look(10)
+    held = told_fleet(box)
+    assert (held.rungs, held.cap, held.rung, held.left_s) == (("512", "384", "256"), 0, -1, 0)
+    box.governor.handle(Hold(0, 77, 2, 3))
+    assert set(box.look(179)) == {"256"}
+    assert set(box.look(60)) == {"512"}
+    assert told_fleet(box).rung == -1
+    box.governor.handle(Hold(0, 78, 1, 3))
+    box.look(60)
+    told = box.told()
+    assert (told["rung_reason"], told["setting"]) == ("override", "384, 30 fps")
+    assert told["why"] == "the fleet holds 384 for another 2 min; by itself: everything at its best"
+    box.governor.handle(Hold(0, 79, 2, 600))  # a new one takes its place
+    held = told_fleet(box)
+    assert (held.rung, held.taken_ns) == (2, 79)
+    assert 300 * 60 < held.left_s < 600 * 60
+    box.governor.handle(Hold(0, 80, 0, 1))
+    assert set(box.look(300)) == {"512"}
+
+
+def test_heat_goes_before_what_is_held(box: Box) -> None:
+    """The hardware throttles while the best rung is held: down at once, and the reason is heat's."""
+    box.look(10)
+    box.governor.handle(Hold(0, 1, 0, 600))
+    assert set(box.look(30)) == {"512"}
+    trees.write(box.root / "sys/class/thermal/cooling_device1/cur_state", 1)
+    assert box.look() == ["256"]
+    told = box.told()
+    assert told["rung_reason"] == "throttle"
+    assert str(told["why"]).startswith("the fleet wants 512 for another 600 min, but the hardware throttles; by itself: ")
+
+
+def test_a_hold_survives_the_node_and_ends_when_it_should_have(box: Box) -> None:
+    """Killed in the middle: its next life goes on with it, and the time that passed meanwhile has passed."""
+    box.look(10)
+    box.governor.handle(Hold(0, 1, 1, 0))  # no better than 384
+    box.governor.handle(Hold(0, 2, 2, 5))
+    assert set(box.look(60)) == {"256"}
+    box.die()
+    assert box.rung == "256"
+    box.clock.advance(200.0)
+    assert set(box.look(39)) == {"256"}
+    assert set(box.look(60)) == {"384"}
+    box.governor.handle(Hold(0, 3, 0, 0))
+    assert set(box.look(60)) == {"512"}
+
+
+def test_another_face_has_the_rung_that_is_held_or_its_last(box: Box) -> None:
+    """The renderer comes back with two rungs while the third is held."""
+    box.look(10)
+    box.governor.handle(Hold(0, 1, 2, 10))
+    assert box.look() == ["256"]
+    box.rungs = RUNGS[:2]
+    assert set(box.look(10)) == {"384"}
 
 
 # --- the language model
