@@ -17,10 +17,11 @@ from fleet.alert_store import alert_of, columns
 from fleet.alerting import Alert
 from fleet.database import Database, Transaction
 from fleet.errors import BadRequest
+from fleet.scopes import EVERYTHING, Scope
 
 __all__ = [
     "AlertPage", "AlertQuery", "Counts", "Filed", "Note", "OneAlert", "Posted", "Shown", "acknowledge", "alerts", "channels", "comment",
-    "counts", "delete", "one", "put_channel", "put_maintenance", "put_rule", "renew", "rules", "silence", "test", "windows",
+    "counts", "delete", "firing", "one", "put_channel", "put_maintenance", "put_rule", "renew", "rules", "silence", "test", "windows",
 ]  # fmt: skip
 
 T = TypeVar("T", Rule, Maintenance)
@@ -105,9 +106,10 @@ class Posted(msgspec.Struct, frozen=True, kw_only=True):
 # --- alerts
 
 
-def alerts(db: Database, wanted: AlertQuery, now_ms: int) -> list[Shown]:
-    """The alerts that match."""
-    conditions, values = ["1 = 1"], list[object]()
+def alerts(db: Database, wanted: AlertQuery, now_ms: int, scope: Scope = EVERYTHING) -> list[Shown]:
+    """The alerts of boxes of the scope that match."""
+    inside, within = scope.within("a.device")
+    conditions, values = [inside], list[object](within)
     for column in ("severity", "rule", "device", "site"):
         if value := getattr(wanted, column):
             conditions.append(f"a.{column} = ?")
@@ -147,20 +149,27 @@ def _shown(db: Database, where: str, values: Sequence[object], now_ms: int) -> l
     return found
 
 
-def counts(db: Database) -> Counts:
-    """How many alerts fire."""
+def firing(db: Database) -> set[str]:
+    """The boxes with alerts that fire."""
+    return {row[0] for row in db.read("SELECT DISTINCT device FROM alert WHERE resolved = 0")}
+
+
+def counts(db: Database, scope: Scope = EVERYTHING) -> Counts:
+    """How many alerts of boxes of the scope fire."""
     by = {"error": 0, "warning": 0, "info": 0}
     unknown = 0
-    sql = "SELECT severity, count(*), sum(CASE WHEN acknowledged > 0 THEN 0 ELSE 1 END) FROM alert WHERE resolved = 0 GROUP BY severity"
-    for severity, number, fresh in db.read(sql):
+    inside, within = scope.within("device")
+    sql = "SELECT severity, count(*), sum(CASE WHEN acknowledged > 0 THEN 0 ELSE 1 END) FROM alert WHERE resolved = 0"
+    for severity, number, fresh in db.read(f"{sql} AND {inside} GROUP BY severity", *within):
         by[severity] = int(number)
         unknown += int(fresh)
     return Counts(firing=sum(by.values()), error=by["error"], warning=by["warning"], open=unknown)
 
 
-def one(db: Database, id: str, now_ms: int) -> OneAlert:  # noqa: A002
+def one(db: Database, id: str, now_ms: int, scope: Scope = EVERYTHING) -> OneAlert:  # noqa: A002
     """An alert with its history. Raises BadRequest."""
-    found = _shown(db, "a.id = ?", (id,), now_ms)
+    inside, within = scope.within("a.device")
+    found = _shown(db, f"a.id = ? AND {inside}", (id, *within), now_ms)
     if not found:
         raise BadRequest("there is no such alert")
     alert = found[0].alert
@@ -173,16 +182,17 @@ def one(db: Database, id: str, now_ms: int) -> OneAlert:  # noqa: A002
     )
 
 
-def acknowledge(db: Database, ids: Sequence[str], author: str, text: str, now_ms: int) -> set[str]:
+def acknowledge(db: Database, ids: Sequence[str], author: str, text: str, now_ms: int, scope: Scope = EVERYTHING) -> set[str]:
     """Somebody cares: no more reminders. Returns the boxes whose alerts were open."""
-    return _about(db, ids, author, "acknowledged", text, now_ms, "AND resolved = 0 AND acknowledged = 0", _acknowledge)
+    only = "AND resolved = 0 AND acknowledged = 0"
+    return _about(db, ids, author, "acknowledged", text, now_ms, _acknowledge, scope, only)
 
 
 def _acknowledge(tx: Transaction, row: Sequence[Any], author: str, now_ms: int) -> None:
     tx.run("UPDATE alert SET acknowledged = ?, acknowledged_by = ? WHERE id = ?", now_ms, author, row[0])
 
 
-def silence(db: Database, ids: Sequence[str], author: str, until: int, text: str, now_ms: int) -> set[str]:
+def silence(db: Database, ids: Sequence[str], author: str, until: int, text: str, now_ms: int, scope: Scope = EVERYTHING) -> set[str]:
     """Tell nothing of these subjects until then, also if they come again; a time that is over lifts it. Returns the boxes."""
 
     def put(tx: Transaction, row: Sequence[Any], author: str, _: int) -> None:
@@ -190,18 +200,21 @@ def silence(db: Database, ids: Sequence[str], author: str, until: int, text: str
         more = "ON CONFLICT (rule, device, subject) DO UPDATE SET until = excluded.until, author = excluded.author"
         tx.run(f"{sql} {more}", row[2], row[1], row[3], until, author)
 
-    return _about(db, ids, author, "silenced" if until > now_ms else "silence lifted", text, now_ms, "", put)
+    return _about(db, ids, author, "silenced" if until > now_ms else "silence lifted", text, now_ms, put, scope)
 
 
-def comment(db: Database, id: str, author: str, text: str, now_ms: int) -> set[str]:  # noqa: A002
+def comment(db: Database, id: str, author: str, text: str, now_ms: int, scope: Scope = EVERYTHING) -> set[str]:  # noqa: A002
     """Somebody says something. Raises BadRequest."""
-    return _about(db, [id], author, "comment", text, now_ms, "", lambda *_: None)
+    return _about(db, [id], author, "comment", text, now_ms, lambda *_: None, scope)
 
 
-def _about(db: Database, ids: Sequence[str], author: str, action: str, text: str, now_ms: int, only: str, do: Any) -> set[str]:
-    marks = ", ".join("?" * len(ids))
+def _about(
+    db: Database, ids: Sequence[str], author: str, action: str, text: str, now_ms: int, do: Any, scope: Scope, only: str = ""
+) -> set[str]:
+    marks, (inside, within) = ", ".join("?" * len(ids)), scope.within("device")
     with db.write() as tx:
-        rows = tx.run(f"SELECT id, device, rule, subject FROM alert WHERE id IN ({marks}) {only}", *ids)  # noqa: S608 - marks
+        sql = f"SELECT id, device, rule, subject FROM alert WHERE id IN ({marks}) AND {inside} {only}"  # noqa: S608 - marks; values are bound
+        rows = tx.run(sql, *ids, *within)
         if not rows and not only:
             raise BadRequest("there is no such alert")
         for row in rows:

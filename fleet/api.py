@@ -9,13 +9,13 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from fleet import accounts, history, inventory, journal, sites
+from fleet import history, inventory, journal, sites
 from fleet.accounts import Role
 from fleet.api_alerts import ALERT_ROUTES
 from fleet.api_jobs import JOB_ROUTES
 from fleet.api_oidc import OIDC_ROUTES
 from fleet.api_renewals import RENEWAL_ROUTES
-from fleet.ask import HEADERS, Ask, Body, Route, row
+from fleet.ask import HEADERS, Ask, Body, Route, identify, row
 from fleet.bundle import bundle
 from fleet.errors import BadRequest
 from fleet.history import Curve
@@ -27,6 +27,7 @@ from fleet.openapi import document
 from fleet.people import PEOPLE
 from fleet.projections import source
 from fleet.projections.prometheus import exposition as box_metrics
+from fleet.scopes import Scope
 from fleet.sites import Sites
 from runtime import telemetry as t
 from runtime.telemetry import COMMANDS, EVENTS, METRICS, SETTINGS, Duty
@@ -212,7 +213,10 @@ async def _catalogue(_: Ask) -> dict[str, Any]:
 
 
 async def _live(ask: Ask) -> web.StreamResponse:
-    """Server-sent events, at most once a second: `devices` with the names of boxes that changed, `alerts` and `jobs` if those did."""
+    """Server-sent events, at most once a second: `devices` with the names of boxes that changed, `alerts` and `jobs` if those did.
+
+    Who is limited to some boxes hears of alerts with one of those, and of no rollouts.
+    """
     headers = {**HEADERS, "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
     response = web.StreamResponse(headers=headers)
     await response.prepare(ask.request)
@@ -223,29 +227,24 @@ async def _live(ask: Ask) -> web.StreamResponse:
                 names = await asyncio.wait_for(listener.changes(), 15.0)
             except asyncio.TimeoutError:
                 names = set()
-            if await _identity_gone(ask):
+            who = await identify(ask.controller, ask.request, ask.controller.cookie)  # sessions end, tokens are withdrawn, scopes change
+            if who is None:
                 return response
-            text = "".join(f"event: {name[1:]}\ndata: {{}}\n\n" for name in (ALERTS, JOBS) if name in names)
-            if boxes := sorted(await _visible(ask, names - {ALERTS, JOBS})):
+            boxes = sorted(await _visible(ask, who.scope, names - {ALERTS, JOBS}))
+            heard = names & {ALERTS, JOBS} if not who.scope else names & {ALERTS} if boxes else set()
+            text = "".join(f"event: {name[1:]}\ndata: {{}}\n\n" for name in sorted(heard))
+            if boxes:
                 text += f"event: devices\ndata: {msgspec.json.encode(boxes).decode()}\n\n"
             await response.write((text or ": still here\n\n").encode())
             await asyncio.sleep(_LIVE_S)
 
 
-async def _visible(ask: Ask, names: set[str]) -> set[str]:
-    if not ask.who.scope or not names:
+async def _visible(ask: Ask, scope: Scope, names: set[str]) -> set[str]:
+    if not scope or not names:
         return names
-    where, values = ask.who.scope.where()
+    where, values = scope.where()
     rows = await ask.thread(ask.db.read, f"SELECT d.name FROM device d WHERE {where}", *values)  # noqa: S608 - values are bound
     return names & {row[0] for row in rows}
-
-
-async def _identity_gone(ask: Ask) -> bool:
-    """Whether the session that opened this stream has ended meanwhile."""
-    if not ask.who.session:
-        return False
-    key = ask.request.cookies.get(ask.controller.cookie, "")
-    return await ask.thread(accounts.identify, ask.db, session=key, now_ms=ask.now_ms) is None
 
 
 async def _metrics(ask: Ask) -> web.Response:

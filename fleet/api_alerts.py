@@ -54,32 +54,34 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def _alerts(ask: Ask) -> AlertPage:
-    found = await ask.thread(desk.alerts, ask.db, ask.query, ask.now_ms)
-    return AlertPage(alerts=found, counts=await ask.thread(desk.counts, ask.db))
+    found = await ask.thread(desk.alerts, ask.db, ask.query, ask.now_ms, ask.who.scope)
+    return AlertPage(alerts=found, counts=await ask.thread(desk.counts, ask.db, ask.who.scope))
 
 
 async def _alert(ask: Ask) -> OneAlert:
-    return await ask.thread(desk.one, ask.db, ask.path("id"), ask.now_ms)
+    return await ask.thread(desk.one, ask.db, ask.path("id"), ask.now_ms, ask.who.scope)
 
 
 async def _acknowledge(ask: Ask) -> dict[str, int]:
-    boxes = await ask.thread(desk.acknowledge, ask.db, ask.body.ids, ask.who.name, ask.body.comment, ask.now_ms)
-    await ask.audit("alerts acknowledged", "", {"ids": ask.body.ids[:20], "count": len(ask.body.ids)})
+    body, who = ask.body, ask.who
+    boxes = await ask.thread(desk.acknowledge, ask.db, body.ids, who.name, body.comment, ask.now_ms, who.scope)
+    await ask.audit("alerts acknowledged", "", {"ids": body.ids[:20], "count": len(body.ids), "boxes": len(boxes)})
     ask.controller.hub.tell(boxes | {ALERTS})
     return {"boxes": len(boxes)}
 
 
 async def _silence(ask: Ask) -> dict[str, int]:
-    body = ask.body
+    body, who = ask.body, ask.who
     until = ask.now_ms + body.minutes * 60_000
-    boxes = await ask.thread(desk.silence, ask.db, body.ids, ask.who.name, until, body.comment, ask.now_ms)
-    await ask.audit("alerts silenced", "", {"ids": body.ids[:20], "count": len(body.ids), "minutes": body.minutes})
+    boxes = await ask.thread(desk.silence, ask.db, body.ids, who.name, until, body.comment, ask.now_ms, who.scope)
+    details = {"ids": body.ids[:20], "count": len(body.ids), "boxes": len(boxes), "minutes": body.minutes}
+    await ask.audit("alerts silenced", "", details)
     ask.controller.hub.tell(boxes | {ALERTS})
     return {"boxes": len(boxes)}
 
 
 async def _comment(ask: Ask) -> dict[str, int]:
-    boxes = await ask.thread(desk.comment, ask.db, ask.path("id"), ask.who.name, ask.body.text, ask.now_ms)
+    boxes = await ask.thread(desk.comment, ask.db, ask.path("id"), ask.who.name, ask.body.text, ask.now_ms, ask.who.scope)
     ask.controller.hub.tell(boxes | {ALERTS})
     return {"boxes": len(boxes)}
 
@@ -157,17 +159,19 @@ def _same(ask: Ask) -> None:
 
 async def _changed(ask: Ask, action: str, details: dict[str, object] | None = None) -> dict[str, str]:
     await ask.audit(action, ask.path("id"), details)
-    ask.controller.hub.tell({ALERTS})
+    # What is shown of an alert names its maintenance, and who is limited to some boxes hears of alerts only with one of those.
+    ask.controller.hub.tell(await ask.thread(desk.firing, ask.db) | {ALERTS})
     return {}
 
 
 _V, _O, _A = Role.VIEWER, Role.OPERATOR, Role.ADMIN
+_Boxes = dict[str, int]
 ALERT_ROUTES: tuple[Route, ...] = (
-    row("GET", "/alerts", _V, _alerts, "Alerts, the newest first", answer=AlertPage, query=AlertQuery),
-    row("GET", "/alerts/{id}", _V, _alert, "One alert with its history", answer=OneAlert),
-    row("POST", "/alerts/acknowledge", _O, _acknowledge, "Somebody cares: no more reminders", answer=dict[str, int], body=Acknowledge),
-    row("POST", "/alerts/silence", _O, _silence, "Tell nothing of these subjects for a time", answer=dict[str, int], body=Silence),
-    row("POST", "/alerts/{id}/comments", _O, _comment, "Say something about an alert", answer=dict[str, int], body=Comment),
+    row("GET", "/alerts", _V, _alerts, "Alerts, the newest first", answer=AlertPage, query=AlertQuery, scoped=True),
+    row("GET", "/alerts/{id}", _V, _alert, "One alert with its history", answer=OneAlert, scoped=True),
+    row("POST", "/alerts/acknowledge", _O, _acknowledge, "Somebody cares: no more reminders", answer=_Boxes, body=Acknowledge, scoped=True),
+    row("POST", "/alerts/silence", _O, _silence, "Tell nothing of these subjects for a time", answer=_Boxes, body=Silence, scoped=True),
+    row("POST", "/alerts/{id}/comments", _O, _comment, "Say something about an alert", answer=_Boxes, body=Comment, scoped=True),
     row("GET", "/alert-rules", _V, _rules, "All rules", answer=list[Filed]),
     row("PUT", "/alert-rules/{id}", _A, _put_rule, "Make or change a rule", body=Rule),
     row("DELETE", "/alert-rules/{id}", _A, _delete_rule, "Delete a rule: its alerts are over"),

@@ -16,7 +16,7 @@ from fleet.errors import BadRequest, FleetError
 if TYPE_CHECKING:
     from fleet.controller import Controller
 
-__all__ = ["HEADERS", "Ask", "Body", "Route", "answer", "handler", "row"]
+__all__ = ["HEADERS", "Ask", "Body", "Route", "answer", "handler", "identify", "row"]
 
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none';"
@@ -129,7 +129,7 @@ def handler(controller: Controller, route: Route, cookie: str) -> Callable[[web.
 
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
-            who = await _identify(controller, request, cookie)
+            who = await identify(controller, request, cookie)
         except FleetError as error:
             return _failed(503, str(error))
         if route.role is not None and who is None:
@@ -156,7 +156,8 @@ def handler(controller: Controller, route: Route, cookie: str) -> Callable[[web.
     return handle
 
 
-async def _identify(controller: Controller, request: web.Request, cookie: str) -> Identity | None:
+async def identify(controller: Controller, request: web.Request, cookie: str) -> Identity | None:
+    """Who asks, as it is now; None if nobody knows them, or no longer."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     session = request.cookies.get(cookie, "")
     if scheme.lower() != "bearer" or not token:

@@ -13,7 +13,7 @@ import msgspec
 
 from fleet.database import Database
 from fleet.errors import Unavailable
-from fleet.live import Hub, Listener
+from fleet.live import ALERTS, JOBS, Hub, Listener
 
 __all__ = ["Echo", "parts"]
 
@@ -106,15 +106,18 @@ class Echo:
 
 
 def parts(names: list[str]) -> Iterator[list[str]]:
-    """Names in portions that fit into a notification."""
+    """Names in portions that fit into a notification; ALERTS and JOBS are in each, with the boxes that they are about."""
+    about = [name for name in names if name in (ALERTS, JOBS)]
     part: list[str] = []
     size = 0
     for name in names:
+        if name in about:
+            continue
         more = len(name.encode()) + 3
         if part and size + more > _LONGEST:
-            yield part
+            yield [*about, *part]
             part, size = [], 0
         part.append(name)
         size += more
-    if part:
-        yield part
+    if part or about:
+        yield [*about, *part]

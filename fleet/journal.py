@@ -70,7 +70,7 @@ def events(
 ) -> list[Told]:
     """Events, the newest first; `before` is the id of the last one that is known already."""
     names = "id, device, ts, code, severity, details"
-    inside, within = _inside(scope)
+    inside, within = scope.within("device")
     conditions: list[str] = [inside]
     values: list[object] = [*within]
     for column, value in (("device", device), ("severity", severity), ("code", code)):
@@ -105,16 +105,10 @@ def order(db: Database, device: str, name: str, args: dict[str, Any], author: st
         return _struct(Order, _ORDER, tx.run(f"SELECT {_ORDER} FROM command WHERE id = ?", made.id)[0])  # type: ignore[no-any-return]  # noqa: S608
 
 
-def _inside(scope: Scope) -> tuple[str, list[str]]:
-    """A condition upon a table with a column `device`."""
-    where, values = scope.where()
-    return (f"device IN (SELECT d.name FROM device d WHERE {where})", values) if scope else ("1 = 1", [])  # noqa: S608 - values are bound
-
-
 def orders(db: Database, *, device: str = "", id: str = "", limit: int = 50, scope: Scope = EVERYTHING) -> list[Order]:  # noqa: A002
     """Commands, the newest first."""
     where, values = ("id = ?", [id]) if id else ("device = ?", [device]) if device else ("1 = 1", [])
-    inside, within = _inside(scope)
+    inside, within = scope.within("device")
     sql = f"SELECT {_ORDER} FROM command WHERE {where} AND {inside} ORDER BY issued DESC, id LIMIT {_limit(limit)}"  # noqa: S608 - bound
     rows = db.read(sql, *values, *within)
     return [_struct(Order, _ORDER, row) for row in rows]

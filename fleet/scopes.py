@@ -40,6 +40,11 @@ class Scope(msgspec.Struct, frozen=True):
             values.append(text.removesuffix("*"))
         return f"({' OR '.join(conditions)})" if conditions else "1 = 1", values
 
+    def within(self, column: str) -> tuple[str, list[str]]:
+        """A condition upon a column that holds names of boxes, and its values."""
+        where, values = self.where()
+        return (f"{column} IN (SELECT d.name FROM device d WHERE {where})", values) if self else ("1 = 1", [])  # noqa: S608 - values are bound
+
     def covers(self, name: str, site: str) -> bool:
         """Whether this box is in."""
         return not self.rules or any(_takes(rule, {"name": name, "site": site}) for rule in self.rules)

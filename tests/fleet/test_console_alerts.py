@@ -7,6 +7,7 @@ import pytest
 import runtime.telemetry as t
 from fleet import accounts, alert_desk
 from fleet.alerts import LISTEN_MS
+from fleet.scopes import parse
 from tests.fleet.support import Fleet, Stranger
 from tests.fleet.test_alerts_api import Leap
 from tests.fleet.test_console import LIMIT_MS, PASSWORD, browser, violations  # noqa: F401 - a fixture
@@ -20,6 +21,7 @@ def shop(tmp_path_factory):
     fleet = Fleet(tmp_path_factory.mktemp("alerts") / "data", times=Leap(), alert_s=0.1)
     accounts.create(fleet.db, "anna", accounts.Role.ADMIN, PASSWORD, 1)
     accounts.create(fleet.db, "vera", accounts.Role.VIEWER, PASSWORD, 1)
+    accounts.create(fleet.db, "otto", accounts.Role.OPERATOR, PASSWORD, 1, parse(["name:box-1"]))
     fleet.boxes = [Stranger(fleet, fleet.enrol(name), name) for name in ("box-1", "box-2")]
     for box in fleet.boxes:
         box.say(t.UpKind.STATUS, t.Status(state="online"), retain=True)
@@ -180,6 +182,21 @@ def test_a_viewer_only_sees(opened):
     page = opened("alerts/rules", name="vera")
     page.wait_for_selector("li.alert")
     assert page.locator("main button").count() == 0
+
+
+def test_who_is_limited_sees_alerts_of_those_boxes(opened):
+    """One of the two alerts, in the list and in the navigation, with its buttons; what is about all boxes is not offered."""
+    page = opened("alerts", name="otto")
+    page.wait_for_selector("li.alert:has-text('box-1')")
+    page.get_by_role("link", name="Alerts 1 firing").wait_for()
+    assert page.locator("li.alert").count() == 1
+    assert page.get_by_role("button", name="Silence Box is missing: box-1").count() == 1
+    assert page.locator("nav.tabs a").all_inner_texts() == ["Now", "History"]
+    page.get_by_role("link", name="History").click()
+    page.wait_for_selector("main tbody tr:has-text('box-1')")
+    assert page.locator("main tbody tr").count() == 1
+    page.get_by_role("link", name="the connection was lost").or_(page.get_by_role("link", name="Box is missing")).first.click()
+    page.wait_for_selector("text=it became an alert")
 
 
 @pytest.mark.parametrize("name", ["alerts", "alerts/history", "alerts/rules", "alerts/maintenance", "alerts/channels"])

@@ -10,11 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import runtime.telemetry as t
-from fleet import accounts, inventory, journal
+from fleet import accounts, alert_store, inventory, journal
 from fleet.accounts import Role
+from fleet.alert_desk import put_maintenance
+from fleet.alert_rules import Maintenance
+from fleet.alerting import Alert
 from fleet.api import ROUTES
 from fleet.database import open_database
+from fleet.echo import parts
 from fleet.errors import BadRequest
+from fleet.live import ALERTS, JOBS
 from fleet.scopes import EVERYTHING, Scope, parse
 
 TEXTS = st.text(alphabet="abAB_%*'\\ 1", min_size=1, max_size=6)
@@ -130,6 +135,7 @@ def test_what_is_about_all_boxes_is_not_for_the_limited(two):
             assert answer.status_code == 403, path
             refused.add(route.path.removeprefix("/api/v1"))
     assert {"/users", "/tokens", "/audit", "/metrics", "/devices", "/devices/{name}/revoke", "/renewals"} <= refused
+    assert {"/alert-rules", "/alert-rules/{id}", "/alert-windows/{id}", "/alert-channels", "/alert-channels/{id}"} <= refused
 
 
 @pytest.mark.system
@@ -142,6 +148,88 @@ def test_the_stream_of_changes_too(two):
         two.call(two.controller.hub.tell, {"paris-1", "berlin-1"})
         data = next(line for line in lines if line.startswith("data:"))
         assert json.loads(data.removeprefix("data:")) == ["berlin-1"]
+
+
+@pytest.mark.system
+@pytest.mark.filterwarnings("ignore:unclosed <ssl:ResourceWarning")
+def test_a_stream_ends_with_the_right_to_it(two):
+    """What a token may see is asked anew: withdrawn, its stream ends with the next change and does not tell it."""
+    with client(two, Role.VIEWER, "site:Berlin*") as ask, ask.stream("GET", "/api/v1/live") as answer:
+        lines = answer.iter_lines()
+        assert next(line for line in lines if line.startswith(":")) == ": here"
+        (token,) = accounts.tokens(two.db)
+        accounts.withdraw(two.db, token.id)
+        two.call(two.controller.hub.tell, {"berlin-1"})
+        assert [line for line in lines if line] == []
+
+
+@pytest.fixture
+def burning(two):
+    """An alert of each box; returns their ids by box."""
+    now = two.times.wall_ms()
+    alerts = {
+        name: Alert(
+            id=f"of-{name}", rule="missing", title="Box is missing", severity=t.Severity.ERROR, device=name, subject="", site=site,
+            model="", release="", text="the connection was lost", began=now, fired=now,
+        )
+        for name, site in (("berlin-1", "Berlin Mitte"), ("paris-1", "Paris"))
+    }  # fmt: skip
+    changes = alert_store.Changes(alerts={alert.id: alert for alert in alerts.values()})
+    two.until(lambda: alert_store.commit(two.db, alert_store.load(two.db).turn, changes, now))
+    return {name: alert.id for name, alert in alerts.items()}
+
+
+@pytest.mark.system
+@pytest.mark.filterwarnings("ignore:unclosed <ssl:ResourceWarning")
+def test_alerts_of_the_scope(two, burning):
+    """List, counts and history are of the boxes in Berlin; what is done about an alert in Paris does nothing, and it cannot be probed."""
+    put_maintenance(two.db, Maintenance(id="night", title="Night", until=two.times.wall_ms() + 3_600_000), "anna", 1)
+    with client(two, Role.OPERATOR, "site:Berlin*") as ask:
+        page = ask.get("/api/v1/alerts")
+        assert [shown["alert"]["device"] for shown in page.json()["alerts"]] == ["berlin-1"]
+        assert page.json()["alerts"][0]["maintenance"] == "Night"
+        assert page.json()["counts"] == {"firing": 1, "error": 1, "warning": 0, "open": 1}
+        for query in ("?device=paris-1", "?site=Paris", "?state=firing&before=zzz"):
+            assert "aris" not in ask.get(f"/api/v1/alerts{query}").text
+        assert ask.get(f"/api/v1/alerts/{burning['berlin-1']}").status_code == 200
+        nothing = ask.get("/api/v1/alerts/nothing")
+        for method, path, body in (("GET", "", None), ("POST", "/comments", {"text": "mine"})):
+            other = ask.request(method, f"/api/v1/alerts/{burning['paris-1']}{path}", json=body)
+            assert (other.status_code, other.json()) == (400, nothing.json())
+        both = {"ids": list(burning.values())}
+        assert ask.post("/api/v1/alerts/acknowledge", json=both).json() == {"boxes": 1}
+        assert ask.post("/api/v1/alerts/silence", json=both | {"minutes": 60}).json() == {"boxes": 1}
+    with client(two, Role.VIEWER) as ask:
+        found = {shown["alert"]["device"]: shown for shown in ask.get("/api/v1/alerts").json()["alerts"]}
+        assert ask.get("/api/v1/alerts").json()["counts"]["firing"] == 2
+        assert ask.get(f"/api/v1/alerts/{burning['paris-1']}").json()["notes"] == []
+    assert [bool(found[name]["acknowledged"]) for name in burning] == [True, False]
+    assert [bool(found[name]["silenced_until"]) for name in burning] == [True, False]
+
+
+@pytest.mark.system
+@pytest.mark.filterwarnings("ignore:unclosed <ssl:ResourceWarning")
+def test_the_stream_tells_of_alerts_in_the_scope(two):
+    """An alert in Paris and a rollout are not told; an alert in Berlin is."""
+    with client(two, Role.VIEWER, "site:Berlin*") as ask, ask.stream("GET", "/api/v1/live") as answer:
+        lines = (line for line in answer.iter_lines() if line)
+        assert next(line for line in lines if line.startswith(":")) == ": here"
+        two.call(two.controller.hub.tell, {"paris-1", ALERTS, JOBS})
+        assert next(lines) == ": still here"
+        two.call(two.controller.hub.tell, {"berlin-1", ALERTS, JOBS})
+        assert [next(lines) for _ in range(4)] == ["event: alerts", "data: {}", "event: devices", 'data: ["berlin-1"]']
+
+
+@pytest.mark.unit
+def test_another_controller_hears_of_alerts_with_their_boxes():
+    """However many portions the names make, each says that it is about alerts."""
+    names = sorted([ALERTS, *(f"box-{number:05}" for number in range(2000))])
+    found = list(parts(names))
+    assert len(found) > 1
+    assert all(part[0] == ALERTS for part in found)
+    assert sorted(name for part in found for name in part[1:]) == names[1:]
+    assert list(parts([JOBS])) == [[JOBS]]
+    assert list(parts([])) == []
 
 
 @pytest.mark.system

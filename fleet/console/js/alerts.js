@@ -9,6 +9,7 @@ export const ALERTS = (name) => name === "/alerts";
 const MOST = 1000;
 const FORS = [[60, "1 hour"], [240, "4 hours"], [1440, "1 day"], [10080, "7 days"]];
 const TABS = [["", "Now", "viewer"], ["history", "History", "viewer"], ["rules", "Rules", "viewer"], ["maintenance", "Maintenance", "viewer"], ["channels", "Who is told", "admin"]];
+const OPEN = ["", "history"]; // to whoever is limited to some boxes: rules, maintenance and channels are about all of them
 
 /** How many alerts fire and nobody has acknowledged, for the navigation. */
 export function useAlertCounts(on) {
@@ -18,13 +19,14 @@ export function useAlertCounts(on) {
 }
 
 export const Tabs = ({ at, me }) => html`<nav class="tabs" aria-label="Alerts">
-  ${TABS.filter(([, , role]) => role === "viewer" || me.role === role).map(
+  ${TABS.filter(([page, , role]) => (me.scope?.length ? OPEN.includes(page) : role === "viewer" || me.role === role)).map(
     ([page, text]) => html`<a href=${page ? `#alerts/${page}` : "#alerts"} aria-current=${at === page ? "page" : null}>${text}</a>`,
   )}</nav>`;
 
 export function Alerts({ rest, me, catalogue }) {
   const at = rest[0] || "";
   if (at === "history") return html`<${History} me=${me} />`;
+  if (me.scope?.length) return html`<${Now} me=${me} />`;
   if (at === "rules") return html`<${Rules} me=${me} catalogue=${catalogue} tabs=${html`<${Tabs} at="rules" me=${me} />`} />`;
   if (at === "maintenance") return html`<${Maintenance} me=${me} tabs=${html`<${Tabs} at="maintenance" me=${me} />`} />`;
   if (at === "channels" && me.role === "admin") return html`<${Channels} me=${me} tabs=${html`<${Tabs} at="channels" me=${me} />`} />`;
@@ -183,7 +185,7 @@ function History({ me }) {
   const [wanted, setWanted] = useState({ device: "", site: "", rule: "", severity: "" });
   const [limit, setLimit] = useState(100);
   const [found, trouble, again] = useLoad(() => api("GET", `/alerts${query({ ...wanted, limit })}`), [JSON.stringify(wanted), limit]);
-  const [rules] = useLoad(() => api("GET", "/alert-rules"), []);
+  const [rules] = useLoad(() => (me.scope?.length ? Promise.resolve(null) : api("GET", "/alert-rules")), []);
   useLive(ALERTS, again, [again]);
   const set = (name) => (event) => setWanted({ ...wanted, [name]: event.target.value.trim() });
   return html`<${Title} text="History of alerts" /><${Tabs} at="history" me=${me} /><${Trouble} text=${trouble} />
@@ -191,7 +193,7 @@ function History({ me }) {
       <form class="row" role="search" onSubmit=${(event) => event.preventDefault()}>
         <label>Box<input type="search" onChange=${set("device")} /></label>
         <label>Site<input type="search" onChange=${set("site")} /></label>
-        <label>Rule<select onChange=${set("rule")}><option value="">All</option>${(rules || []).map(({ rule }) => html`<option value=${rule.id}>${rule.title}</option>`)}</select></label>
+        ${!me.scope?.length && html`<label>Rule<select onChange=${set("rule")}><option value="">All</option>${(rules || []).map(({ rule }) => html`<option value=${rule.id}>${rule.title}</option>`)}</select></label>`}
         <label>Severity<select onChange=${set("severity")}><option value="">All</option><option value="error">Error</option><option value="warning">Warning</option></select></label>
       </form>
       ${found && (found.alerts.length ? html`<div style=${{ marginTop: "1rem" }}><${Table} list=${found.alerts} over=${true} /></div>` : html`<p class="soft">No alerts.</p>`)}

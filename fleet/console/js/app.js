@@ -22,7 +22,7 @@ const PAGES = [
   ["people", "People", "admin"],
 ];
 
-const OPEN = ["fleet", "events"]; // to whoever is limited to some boxes: the others are about all of them
+const OPEN = ["fleet", "alerts", "events"]; // to whoever is limited to some boxes: the others are about all of them
 
 const place = () => {
   const [page, ...rest] = location.hash.slice(1).split("/").filter(Boolean);
@@ -30,7 +30,7 @@ const place = () => {
 };
 
 function Page({ at, me, catalogue }) {
-  if (me.scope?.length && ![...OPEN, "box"].includes(at.page)) return html`<${Fleet} me=${me} catalogue=${catalogue} />`;
+  if (me.scope?.length && ![...OPEN, "box", "alert"].includes(at.page)) return html`<${Fleet} me=${me} catalogue=${catalogue} />`;
   if (at.page === "box" && at.rest[0]) return html`<${Box} key=${at.rest[0]} name=${at.rest[0]} me=${me} catalogue=${catalogue} />`;
   if (at.page === "alerts") return html`<${Alerts} key=${at.rest[0]} rest=${at.rest} me=${me} catalogue=${catalogue} />`;
   if (at.page === "alert" && at.rest[0]) return html`<${OneAlert} key=${at.rest[0]} id=${at.rest[0]} me=${me} />`;
@@ -50,7 +50,7 @@ function Console() {
   const [trouble, setTrouble] = useState("");
   const [at, setAt] = useState(place());
   const limited = me?.scope?.length > 0;
-  const alerts = useAlertCounts(Boolean(me?.name) && !limited);
+  const alerts = useAlertCounts(Boolean(me?.name));
 
   useEffect(() => {
     const moved = () => setAt(place());

@@ -90,7 +90,7 @@ export function Box({ name, me, catalogue }) {
     ${concerns.length > 0 && html`<section class="note"><h2>To look at</h2><ul class="row">${concerns.map(
       ({ title, found, text }) => html`<li key=${title}>${title}: <span class="mark ${found}">${text}</span></li>`,
     )}</ul></section>`}
-    ${!me.scope?.length && html`<${BoxAlerts} name=${name} />`}
+    <${BoxAlerts} name=${name} />
     <section class="card"><h2>What it is</h2><dl class="groups">${facts.map(
       ([key, value]) => html`<div key=${key}><dt class="small soft">${key}</dt><dd>${value}</dd></div>`,
     )}</dl></section>
