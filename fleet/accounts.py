@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 from enum import Enum
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import ClassVar
 
@@ -113,11 +114,21 @@ class Throttle:
 
     def succeeded(self, name: str, address: str) -> None:
         """The right one: this person is not slowed down from here; others still are."""
-        self._failures.pop(("pair", f"{name} {address}"), None)
+        self._failures.pop(self._keys(name, address)[0], None)
 
     @staticmethod
     def _keys(name: str, address: str) -> list[tuple[str, str]]:
-        return [("pair", f"{name} {address}"), ("address", address), ("name", name)]
+        place = _place(address)
+        return [("pair", f"{name} {place}"), ("address", place), ("name", name)]
+
+
+def _place(address: str) -> str:
+    """What one subscriber cannot change: of IPv6 the /64, of which anybody has as many addresses as they like."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    return str(IPv6Network((found.packed[:8] + bytes(8), 64))) if isinstance(found, IPv6Address) and not found.ipv4_mapped else address
 
 
 # --- the first one

@@ -248,7 +248,9 @@ async def _visible(ask: Ask, scope: Scope, names: set[str]) -> set[str]:
 
 
 async def _metrics(ask: Ask) -> web.Response:
-    text = await ask.thread(exposition, ask.db, dict(ask.controller.counts), ask.controller.broker.restarts)
+    controller = ask.controller
+    counts, refused = dict(controller.counts), dict(controller.refusals.counts)
+    text = await ask.thread(exposition, ask.db, counts, refused, controller.broker.restarts)
     return web.Response(body=text, headers={**HEADERS, "Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 

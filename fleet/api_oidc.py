@@ -12,15 +12,17 @@ from msgspec import Meta
 
 from fleet import accounts
 from fleet.ask import HEADERS, Ask, Route, row
-from fleet.errors import FleetError
-from fleet.oidc import Provider, Unknown
+from fleet.errors import BadRequest, FleetError
+from fleet.oidc import Provider, Stranger, Unknown
 from fleet.people import open_for
+from fleet.refusals import Kind
+from fleet.tickets import VALID_S
 
 __all__ = ["OIDC_ROUTES"]
 
 log = logging.getLogger("fleet")
 
-_STATE = "visavis-fleet-sso"
+_BEGUN = "visavis-fleet-sso"
 _PATH = "/api/v1/oidc"
 
 
@@ -39,10 +41,10 @@ def _provider(ask: Ask) -> Provider:
 
 
 async def _begin(ask: Ask) -> web.Response:
-    url, state = await _provider(ask).begin(ask.now_ms)
+    url, sealed = await _provider(ask).begin(ask.now_ms)
     response = web.Response(status=302, headers={**HEADERS, "Location": url})
     # Lax: the provider's redirect comes from another site. Only the browser that began can end it.
-    response.set_cookie(_STATE, state, httponly=True, samesite="Lax", path=_PATH, secure=ask.request.secure, max_age=600)
+    response.set_cookie(_BEGUN, sealed, httponly=True, samesite="Lax", path=_PATH, secure=ask.request.secure, max_age=VALID_S)
     return response
 
 
@@ -51,25 +53,46 @@ async def _finish(ask: Ask) -> web.Response:
     try:
         name = await _person(ask)
     except FleetError as error:
-        if isinstance(error, Unknown):  # anybody can send such: the audit log is not for them
-            log.info("a single sign-on was refused from %s: %s", ask.address, error)
-        else:
-            await ask.audit("sign-in refused", "", {"why": str(error)}, author="single sign-on")
+        await _note(ask, error)
         response = web.Response(status=302, headers={**HEADERS, "Location": f"/#refused={quote(str(error))}"})
     else:
         await ask.audit("sign-in", name, {"by": "single sign-on"}, author=name)
         response = web.Response(status=302, headers={**HEADERS, "Location": "/"})
         await open_for(ask, name, response)
-    response.del_cookie(_STATE, path=_PATH)
+    response.del_cookie(_BEGUN, path=_PATH)
     return response
 
 
 async def _person(ask: Ask) -> str:
-    provider, back = _provider(ask), ask.query
-    if back.error or not back.state or ask.request.cookies.get(_STATE, "") != back.state:
-        raise Unknown("the single sign-on was left, or another browser began it: begin again")
-    who = await provider.finish(back.state, back.code, ask.now_ms)
-    return await ask.thread(accounts.federate, ask.db, who.issuer, who.subject, who.name, who.role, who.scope, ask.now_ms)
+    provider, back, now = _provider(ask), ask.query, ask.now_ms
+    wait = ask.controller.throttle.wait_ms(_whoever(ask), ask.address, now)
+    if wait > 0:
+        raise Unknown(f"too many single sign-ons were refused from here: again in {-(-wait // 1000)} s")
+    if back.error:
+        raise Unknown("the single sign-on was left: begin again")
+    who = await provider.finish(ask.request.cookies.get(_BEGUN, ""), back.state, back.code, now)
+    try:
+        return await ask.thread(accounts.federate, ask.db, who.issuer, who.subject, who.name, who.role, who.scope, now)
+    except BadRequest as error:
+        raise Stranger(str(error)) from error
+
+
+async def _note(ask: Ask, error: FleetError) -> None:
+    """Count a refusal, and write down as many as nobody can fill the audit log with."""
+    kind = Kind.UNKNOWN if isinstance(error, Unknown) else Kind.PERSON if isinstance(error, Stranger) else Kind.UNCONFIRMED
+    if kind is Kind.UNCONFIRMED and isinstance(error, BadRequest):  # and the provider is there
+        ask.controller.throttle.failed(_whoever(ask), ask.address, ask.now_ms)
+    held = ask.controller.refusals.note(kind, ask.now_ms)
+    if held is None:
+        log.info("a single sign-on was refused from %s: %s", ask.address, error)
+        return
+    details = {"why": str(error)} | ({"more": held} if held else {})
+    await ask.audit("sign-in refused", "", details, author="single sign-on")
+
+
+def _whoever(ask: Ask) -> str:
+    """For the throttle, a name for each address: nobody shall lock others out of the single sign-on."""
+    return f"single sign-on from {ask.address}"
 
 
 OIDC_ROUTES: tuple[Route, ...] = (

@@ -35,11 +35,13 @@ from fleet.projections.outlet import Target
 from fleet.projections.together import Projections, rights
 from fleet.readers import readers
 from fleet.reception import Reception
+from fleet.refusals import Refusals
 from fleet.registrar import Registrar
 from fleet.revocation import Revocation
 from fleet.server import Server
 from fleet.settings import Settings, hold
 from fleet.steward import Steward
+from fleet.tickets import Tickets
 from fleet.upkeep import OWN_DAYS
 from runtime import telemetry as t
 from runtime.telemetry.times import Times
@@ -60,8 +62,7 @@ class Controller:
     def __init__(self, settings: Settings, times: Times) -> None:
         self.settings, self.times, self.hub = settings, times, Hub()
         self.counts: Counter[str] = Counter()
-        self.provider = Provider(settings.config.oidc) if settings.config.oidc else None
-        self.throttle, self.hashing = accounts.Throttle(), asyncio.Semaphore(2)
+        self.throttle, self.refusals, self.hashing = accounts.Throttle(), Refusals(), asyncio.Semaphore(2)
         self.cookie = f"visavis-fleet-{settings.port}"  # cookies do not know ports
         self.names = tuple(dict.fromkeys(("localhost", "127.0.0.1", socket.gethostname(), *settings.names)))
         settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -74,6 +75,7 @@ class Controller:
             self.db.close()
             self._lock.close()
             raise
+        self.provider = Provider(settings.config.oidc, Tickets(self.db)) if settings.config.oidc else None
         self.holder = f"{socket.gethostname()}-{secrets.token_hex(8)}"
         self.lease = Lease(self.db, "main", self.holder)
         place = Place(

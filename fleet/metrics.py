@@ -12,13 +12,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from fleet.database import Database
+from fleet.refusals import Kind
 
 __all__ = ["exposition"]
 
 
 class _Fleet(Collector):
-    def __init__(self, db: Database, counts: Mapping[str, int], restarts: int) -> None:
-        self._db, self._counts, self._restarts = db, counts, restarts
+    def __init__(self, db: Database, counts: Mapping[str, int], refused: Mapping[Kind, int], restarts: int) -> None:
+        self._db, self._counts, self._refused, self._restarts = db, counts, refused, restarts
 
     def collect(self) -> Iterator[Metric]:
         """All families."""
@@ -47,11 +48,17 @@ class _Fleet(Collector):
             if name.startswith("strange_"):
                 strange.add_metric([name.removeprefix("strange_")], count)
         yield strange
+        refused = CounterMetricFamily(
+            "visavis_fleet_single_sign_ons_refused", "Single sign-ons that were refused, by cause", labels=["cause"]
+        )
+        for kind in Kind:
+            refused.add_metric([kind.value], self._refused.get(kind, 0))
+        yield refused
         yield CounterMetricFamily("visavis_fleet_broker_restarts", "Times the broker died and was started again", value=self._restarts)
 
 
-def exposition(db: Database, counts: Mapping[str, int], restarts: int) -> bytes:
+def exposition(db: Database, counts: Mapping[str, int], refused: Mapping[Kind, int], restarts: int) -> bytes:
     """The text that Prometheus scrapes."""
     registry = CollectorRegistry()
-    registry.register(_Fleet(db, counts, restarts))
+    registry.register(_Fleet(db, counts, refused, restarts))
     return generate_latest(registry)

@@ -6,10 +6,9 @@ a role nobody gets in. Errors are told without what the provider said: it may ho
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
-import secrets
-from collections import OrderedDict
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,13 +22,12 @@ from msgspec import Meta
 from fleet.accounts import Role
 from fleet.errors import BadRequest, FleetError
 from fleet.scopes import Scope, parse
+from fleet.tickets import Tickets, new
 
-__all__ = ["Oidc", "Person", "Provider", "Unknown", "check", "person", "verify"]
+__all__ = ["Oidc", "Person", "Provider", "Stranger", "Unknown", "check", "person", "verify"]
 
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"]
 _LEEWAY_S = 60
-_PENDING_MS = 10 * 60_000
-_MOST_PENDING = 1000
 _LIMIT_S = 10.0
 _KEYS_MS = 3_600_000
 
@@ -71,10 +69,8 @@ class Unknown(BadRequest):
     """An answer to no sign-in that was begun here, by this browser, in the last ten minutes."""
 
 
-class _Pending(msgspec.Struct, frozen=True):
-    nonce: str
-    verifier: str
-    since: int
+class Stranger(BadRequest):
+    """The provider vouches for somebody who may not enter."""
 
 
 def check(section: Oidc) -> None:
@@ -120,14 +116,14 @@ def verify(section: Oidc, token: str, keys: Mapping[str, Any], nonce: str, now_m
 
 
 def person(section: Oidc, claims: Mapping[str, Any]) -> Person:
-    """Who this is here. Raises BadRequest without a name or a role."""
+    """Who this is here. Raises Stranger without a name or a role."""
     name, told = claims.get(section.name_claim), claims.get(section.role_claim, [])
     if not isinstance(name, str) or not name:
-        raise BadRequest(f"the single sign-on tells no {section.name_claim}")
+        raise Stranger(f"the single sign-on tells no {section.name_claim}")
     values = [value for value in (told if isinstance(told, list) else [told]) if isinstance(value, str)]
     mine = [value for value in values if value in section.roles]
     if not mine:
-        raise BadRequest(f"{name} has no role here: the single sign-on's {section.role_claim} names none that is known")
+        raise Stranger(f"{name} has no role here: the single sign-on's {section.role_claim} names none that is known")
     role = max((section.roles[value] for value in mine), key=list(Role).index)
     limits = [section.scopes.get(value, ()) for value in mine if section.roles[value] is role]
     scope = Scope() if not all(limits) else parse([rule for rules in limits for rule in rules])
@@ -135,52 +131,50 @@ def person(section: Oidc, claims: Mapping[str, Any]) -> Person:
 
 
 class Provider:
-    """The provider, and the sign-ins that are on their way. For one console's loop."""
+    """The provider. For one console's loop."""
 
-    def __init__(self, section: Oidc) -> None:
-        self._section = section
-        self._pending: OrderedDict[str, _Pending] = OrderedDict()
+    def __init__(self, section: Oidc, tickets: Tickets) -> None:
+        self._section, self._tickets = section, tickets
         self._about: dict[str, Any] = {}
         self._keys: tuple[int, dict[str, Any]] = (0, {})
 
     async def begin(self, now_ms: int) -> tuple[str, str]:
-        """Where to send the browser, and the state that its cookie has to bring back. Raises FleetError."""
+        """Where to send the browser, and what its cookie has to bring back. Raises FleetError."""
         async with httpx.AsyncClient(timeout=_LIMIT_S) as client:
             about = await self._discover(client)
-        section, state = self._section, secrets.token_urlsafe(24)
-        pending = _Pending(secrets.token_urlsafe(24), secrets.token_urlsafe(48), now_ms)
-        challenge = base64.urlsafe_b64encode(hashlib.sha256(pending.verifier.encode()).digest()).decode().rstrip("=")  # RFC 7636, S256
+        section, ticket = self._section, new()
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(ticket.verifier.encode()).digest()).decode().rstrip("=")  # RFC 7636, S256
         query = {
             "response_type": "code",
             "client_id": section.client_id,
             "redirect_uri": section.redirect,
             "scope": section.ask,
-            "state": state,
-            "nonce": pending.nonce,
+            "state": ticket.state,
+            "nonce": ticket.nonce,
             "code_challenge": challenge,
             "code_challenge_method": "S256",
         }
-        self._forget(now_ms)
-        self._pending[state] = pending
-        return str(httpx.URL(about["authorization_endpoint"]).copy_merge_params(query)), state
+        sealed = await asyncio.to_thread(self._tickets.seal, ticket, now_ms)
+        return str(httpx.URL(about["authorization_endpoint"]).copy_merge_params(query)), sealed
 
-    async def finish(self, state: str, code: str, now_ms: int) -> Person:
-        """Whom the provider has let through. Raises BadRequest or FleetError."""
-        self._forget(now_ms)
-        pending = self._pending.pop(state, None)
-        if pending is None or not code:
-            raise Unknown("this sign-in is not known or took too long: begin again")
+    async def finish(self, sealed: str, state: str, code: str, now_ms: int) -> Person:
+        """Whom the provider has let through: once for each `begin`, at any controller. Raises BadRequest or FleetError."""
+        ticket = await asyncio.to_thread(self._tickets.open, sealed, now_ms)
+        if ticket is None or ticket.state != state or not code:
+            raise Unknown("this sign-in took too long, was left, or another browser began it: begin again")
+        if not await asyncio.to_thread(self._tickets.use, ticket, now_ms):
+            raise Unknown("this sign-in was ended before: begin again")
         async with httpx.AsyncClient(timeout=_LIMIT_S) as client:
             about = await self._discover(client)
-            token = await self._token(client, about["token_endpoint"], code, pending.verifier)
+            token = await self._token(client, about["token_endpoint"], code, ticket.verifier)
             keys = await self._key_set(client, about["jwks_uri"], now_ms)
             signed = str(token.get("id_token", ""))
             try:
-                claims = verify(self._section, signed, keys, pending.nonce, now_ms)
+                claims = verify(self._section, signed, keys, ticket.nonce, now_ms)
             except BadRequest:  # the provider may have new keys
                 self._keys = (0, {})
                 keys = await self._key_set(client, about["jwks_uri"], now_ms)
-                claims = verify(self._section, signed, keys, pending.nonce, now_ms)
+                claims = verify(self._section, signed, keys, ticket.nonce, now_ms)
             wanted = {self._section.name_claim, self._section.role_claim}
             if wanted - claims.keys() and "userinfo_endpoint" in about:
                 more = await self._get(client, about["userinfo_endpoint"], Authorization=f"Bearer {token.get('access_token', '')}")
@@ -239,10 +233,6 @@ class Provider:
 
     def _unreachable(self, error: Exception) -> FleetError:
         return FleetError(f"the single sign-on {self._section.issuer} does not answer as it should ({type(error).__name__})")
-
-    def _forget(self, now_ms: int) -> None:
-        while self._pending and (len(self._pending) >= _MOST_PENDING or now_ms - next(iter(self._pending.values())).since > _PENDING_MS):
-            self._pending.popitem(last=False)
 
 
 def _local(host: str) -> bool:

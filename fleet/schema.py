@@ -59,6 +59,7 @@ CREATE INDEX renewal_device ON renewal (device, asked);
 CREATE TABLE scope (owner TEXT NOT NULL, rule TEXT NOT NULL, PRIMARY KEY (owner, rule));
 CREATE TABLE federated (
   issuer TEXT NOT NULL, subject TEXT NOT NULL, account TEXT NOT NULL, PRIMARY KEY (issuer, subject));
+CREATE TABLE ticket (digest TEXT PRIMARY KEY, until INTEGER NOT NULL);
 CREATE TABLE place (device TEXT PRIMARY KEY, latitude REAL NOT NULL, longitude REAL NOT NULL);
 CREATE TABLE account (
   name TEXT PRIMARY KEY, role TEXT NOT NULL, password TEXT NOT NULL, created INTEGER NOT NULL, disabled INTEGER NOT NULL DEFAULT 0);

@@ -150,6 +150,19 @@ def test_throttle_doubles_and_forgets():
     assert throttle.wait_ms("anna", "10.0.0.1", 0) == 1000
 
 
+def test_throttle_takes_a_subscriber_as_one():
+    """Of IPv6 the /64 counts, of which anybody has as many addresses as they like; of IPv4 the address, however it is written."""
+    throttle = accounts.Throttle()
+    for number in range(30):
+        throttle.failed(f"nobody-{number}", f"2001:db8:1:2::{number:x}", 0)
+    assert throttle.wait_ms("anna", "2001:db8:1:2:ffff::1", 0) > 0
+    assert throttle.wait_ms("anna", "2001:db8:1:3::1", 0) == 0
+    for number in range(30):
+        throttle.failed(f"nobody-{number}", f"::ffff:10.0.0.{number}", 0)
+    assert throttle.wait_ms("anna", "::ffff:10.0.0.1", 0) == 0
+    assert throttle.wait_ms("anna", "", 0) == 0
+
+
 def test_tokens(fleet, admin):
     """A program's token has its role, needs no header of ours, is told once, ends with its time, and can be withdrawn."""
     key = admin.post("/tokens", json={"title": "Prometheus", "role": "viewer", "days": 1}).json()["token"]

@@ -20,7 +20,9 @@ from fleet.config import Config
 from fleet.database import open_database
 from fleet.errors import BadRequest
 from fleet.oidc import Oidc, check, person, verify
+from fleet.refusals import Kind, Refusals
 from fleet.scopes import EVERYTHING, Scope
+from fleet.tickets import Tickets, new
 from tests.fleet.support import Fleet
 from tests.runtime.telemetry.support import free_port
 
@@ -171,6 +173,56 @@ def test_nobody_takes_over_an_account(tmp_path):
     db.close()
 
 
+# --- what is on its way
+
+
+@pytest.mark.unit
+def test_a_ticket_is_good_at_any_controller_and_once(db):
+    """Sealed by one, opened and used by another on the same store, which the first then knows; nothing of it can be read outside."""
+    one, other = Tickets(db), Tickets(db)
+    ticket = new()
+    sealed = one.seal(ticket, NOW)
+    assert other.open(sealed, NOW + 599_000) == ticket
+    assert not any(secret in base64.urlsafe_b64decode(sealed) for secret in (ticket.nonce.encode(), ticket.verifier.encode()))
+    assert other.use(ticket, NOW + 1000)
+    assert not other.use(ticket, NOW + 2000)
+    assert not one.use(ticket, NOW + 600_000)
+    assert one.use(new(), NOW + 2000)
+    assert not any(ticket.state in str(row) for row in db.read("SELECT digest FROM ticket"))
+
+
+@pytest.mark.unit
+def test_other_tickets_are_none(db, tmp_path):
+    """Older than ten minutes, of another fleet, changed, nonsense; and what was used is only remembered while it could be used again."""
+    tickets, ticket = Tickets(db), new()
+    sealed = tickets.seal(ticket, NOW)
+    assert tickets.open(sealed, NOW + 601_000) is None
+    strange = open_database(tmp_path / "another.db")
+    assert Tickets(strange).open(sealed, NOW) is None
+    strange.close()
+    for text in ("", "x", "ü", sealed[:-8] + "AAAAAAA=", sealed[:60] + sealed[64:], "gAAAAA" * 500):
+        assert tickets.open(text, NOW) is None, text
+    assert tickets.use(ticket, NOW)
+    assert tickets.use(new(), NOW + 719_000)
+    assert len(db.read("SELECT 1 FROM ticket")) == 2
+    assert tickets.use(new(), NOW + 721_000)
+    assert len(db.read("SELECT 1 FROM ticket")) == 2
+
+
+@pytest.mark.unit
+def test_few_refusals_are_written_down():
+    """Of what anybody can bring about one an hour, with how many were only counted before it; of people a hundred; of nothing none."""
+    refusals = Refusals()
+    assert [refusals.note(Kind.UNCONFIRMED, NOW + n) for n in range(5)] == [0, None, None, None, None]
+    assert refusals.note(Kind.UNCONFIRMED, NOW + 3_599_999) is None
+    assert refusals.note(Kind.UNCONFIRMED, NOW + 3_600_000) == 5
+    assert refusals.note(Kind.UNCONFIRMED, NOW + 3_600_001) is None
+    assert [refusals.note(Kind.PERSON, NOW) for _ in range(101)] == [0] * 100 + [None]
+    assert {refusals.note(Kind.UNKNOWN, NOW + 4_000_000 * n) for n in range(10)} == {None}
+    assert refusals.note(Kind.UNCONFIRMED, NOW - 1) == 1  # the clock was set back: better one too many than none
+    assert refusals.counts == {Kind.UNCONFIRMED: 9, Kind.PERSON: 101, Kind.UNKNOWN: 10}
+
+
 # --- with a real provider
 
 
@@ -223,13 +275,14 @@ def shop(tmp_path, provider):
         fleet.stop()
 
 
-def through(browser, url, name):
+def through(browser, url, name, before_the_end=lambda: None):
     """Click through the provider's pages as `name` would; the last answer, at the console's callback."""
     answer = browser.get(url)
     for _ in range(12):
         if answer.is_redirect:
             target = urljoin(str(answer.url), answer.headers["location"])
             if "/oidc/callback" in target:
+                before_the_end()
                 return browser.get(target)
             answer = browser.get(target)
             continue
@@ -259,6 +312,55 @@ def test_sign_in(shop):
         assert browser.get(f"{url}/api/v1/session").json()["name"] == "ben"
     assert [(user.name, user.federated) for user in accounts.accounts(fleet.db)] == [("anna", False), ("ben", True)]
     assert [entry.author for entry in journal.audited(fleet.db) if entry.action == "sign-in"] == ["ben", "ben"]
+
+
+@pytest.mark.system
+def test_another_controller_ends_a_sign_in(shop):
+    """One began it, another on the same store, which has only that in common with the first, takes the answer; once."""
+    fleet, url = shop("shops")
+
+    def another():
+        fleet.stop()
+        fleet.start()
+
+    with httpx.Client(timeout=60) as browser:
+        answer = through(browser, f"{url}/api/v1/oidc/start", "ben", another)
+        assert (answer.status_code, answer.headers["location"]) == (302, "/")
+        assert browser.get(f"{url}/api/v1/session").json()["name"] == "ben"
+
+
+@pytest.mark.system
+def test_an_answer_is_taken_once(shop):
+    """The same answer with the same cookie again: refused without asking the provider, though it is still good by its time."""
+    fleet, url = shop("shops")
+    with httpx.Client(timeout=60) as browser:
+        kept = {}
+        answer = through(browser, f"{url}/api/v1/oidc/start", "ben", lambda: kept.update(begun=browser.cookies["visavis-fleet-sso"]))
+        assert answer.headers["location"] == "/"
+        for _ in range(2):
+            again = httpx.get(answer.url, cookies={"visavis-fleet-sso": kept["begun"]}, timeout=60)
+            assert again.headers["location"].startswith("/#refused=this%20sign-in%20was%20ended%20before")
+            fleet.stop()
+            fleet.start()
+
+
+@pytest.mark.system
+def test_made_up_codes_do_not_fill_the_audit_log(shop):
+    """Whoever begins sign-ins and makes up the answers: the first is in the log, the others are counted, and soon refused unasked."""
+    fleet, url = shop("shops")
+    token = accounts.make_token(fleet.db, "prometheus", Role.VIEWER, "anna", 1, fleet.times.wall_ms())
+    with httpx.Client(timeout=60) as outsider:
+        for _ in range(8):
+            state = re.search(r"state=([^&]+)", outsider.get(f"{url}/api/v1/oidc/start").headers["location"])
+            assert state
+            answer = outsider.get(f"{url}/api/v1/oidc/callback?state={state[1]}&code=made-up")
+            assert answer.headers["location"].startswith("/#refused=")
+        assert outsider.get(f"{url}/api/v1/session").json()["name"] == ""
+    assert [entry.action for entry in journal.audited(fleet.db)] == ["sign-in refused"]
+    text = httpx.get(f"{url}/metrics", headers={"Authorization": f"Bearer {token}"}, timeout=60).text
+    counts = re.findall(r'visavis_fleet_single_sign_ons_refused_total\{cause="(\w+)"\} (\d+)', text)
+    assert sum(int(count) for _, count in counts) == 8
+    assert int(dict(counts)["unconfirmed"]) >= 5
 
 
 @pytest.mark.system
