@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import platform
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +20,22 @@ from runtime import topology
 from runtime.bus import FrameRingSpec
 from runtime.config import Fleet, environment
 from runtime.context import Context
-from runtime.messages import Activity, Floor, NodeEvent, NodeState
+from runtime.messages import Activity, Floor, Held, NodeEvent, NodeState
 from runtime.telemetry import contract as c
 from runtime.telemetry.collect import Collector, House, Reporter, read_house
 from runtime.telemetry.commands import Duty
-from runtime.telemetry.executors import Executors, diagnostics
+from runtime.telemetry.executors import Executors, by_systemd, diagnostics
 from runtime.telemetry.identity import Identity
 from runtime.telemetry.inbox import Inbox
 from runtime.telemetry.levers import Lever, Levers
 from runtime.telemetry.machine import Machine
 from runtime.telemetry.outbox import Limits, Outbox, Row
 from runtime.telemetry.page import Page
+from runtime.telemetry.picture import Picture
 from runtime.telemetry.selfcheck import self_check
 from runtime.telemetry.times import Times, kernel_boot, time_zone
 from runtime.telemetry.uplink import Connect, Event, Link, Lost, Refused, Sender, Tell, Tick, Up, Welcomed, decide
+from runtime.telemetry.versions import versions
 from runtime.telemetry.wire import Came, Published, Report, Server, Wire
 
 __all__ = ["Uplink"]
@@ -45,7 +45,6 @@ _HIST_MS = 60_000
 _HOUR_MS = 3600_000
 _CAUSES = {"stuck": "stuck", "cannot": "cannot_work", "ended": "signal", "exited": "exit"}
 """First word of the supervisor's reason → cause of the event: its text does not leave the box."""
-_PACKAGES = ("visavis", "vosk", "piper-tts", "onnxruntime", "pocketsphinx", "espeakng-loader", "paho-mqtt")
 
 
 class Uplink:
@@ -70,17 +69,22 @@ class Uplink:
         self._page = Page(
             lambda setting: ctx.send("house", setting), ctx.clock.monotonic_ns, volume=ctx.config.voice.volume, languages=ctx.pack.languages
         )
+        named = ctx.config.video.rung != "auto"
+        self._picture = Picture(
+            lambda hold: ctx.send("hold", hold), ctx.clock.monotonic_ns, times, named=named, changed=self._report_settings
+        )
         self._settings = Levers(self._levers(), frozenset(Duty(duty) for duty in fleet.allow))
         self._executors = Executors(
             times=times,
             run_dir=Path(ctx.boot.run_dir),
             supervisor=os.getppid(),
             ring=(spec, ctx.boot.rings[spec.name]),
-            step=_systemd(),
+            step=by_systemd(),
             report=self._diagnostics,
             check=self._self_check,
             stop=ctx.stop,
             set=self._settings.set,
+            hold=self._picture.hold,
         )
         self._identity = Identity(
             folder / "identity",
@@ -103,6 +107,7 @@ class Uplink:
             execute=self._executors.run,
             event=self._event,
             apply=self._settings.apply,
+            held=lambda: self._picture.held,
             told=self._identity.told,
             renewed=self._identity.take,
         )
@@ -145,7 +150,7 @@ class Uplink:
         zone = time_zone()
         body = c.Birth(
             attributes={**({"timezone": zone} if zone else {}), **self._fleet.attributes},
-            versions=_versions(),
+            versions=versions(),
             pack=self._ctx.config.pack_path.name,
             avatar=self._ctx.config.avatar_path.name,
             commands=self._executors.names,
@@ -184,12 +189,16 @@ class Uplink:
             self._collector.activity(message)
         elif isinstance(message, NodeEvent):
             self._on_node(message)
+        elif isinstance(message, Held):
+            self._picture.heard(message)
 
     def _on_node(self, event: NodeEvent) -> None:
         if event.node not in {row.name for row in topology.NODES}:
             return
         if event.node == "stage" and event.state is NodeState.READY:
             self._page.again()
+        if event.node == "governor" and event.state is NodeState.READY:
+            self._picture.again()
         cause = _CAUSES.get(event.reason.partition(" ")[0].rstrip(":"), "other")
         if event.state is NodeState.DOWN:
             self._event("node_down", {"node": event.node, "cause": cause}, {"restarts": event.restarts})
@@ -218,6 +227,7 @@ class Uplink:
         self._executors.tick()
         self._identity.tick()
         self._page.tick()
+        self._picture.tick()
         self._outbox.flush()
         self._watch_disk()
         self._send()
@@ -238,6 +248,7 @@ class Uplink:
             "outbox_unstored": counts.unstored,
             "outbox_corrupt": counts.corrupt,
             "connects": self._connects,
+            "rung_held": self._picture.left_s,
             **({} if (left := self._identity.left_s) is None else {"certificate_left": left}),
             "refused_messages": sum(self._inbox.refused.values()),
         }
@@ -341,6 +352,9 @@ class Uplink:
     def _topic(self, kind: c.UpKind) -> str:
         return c.topic(self._fleet.tenant, self._fleet.device, kind)
 
+    def _report_settings(self) -> None:
+        self._inbox.changed()
+
     def _hourly(self, what: str, do: Callable[[], None]) -> None:
         now = self._times.mono_ms()
         if what not in self._told or now - self._told[what] >= _HOUR_MS:
@@ -360,7 +374,7 @@ class Uplink:
         house = self._house()
         link = {"phase": self._link.phase, "failures": self._link.failures, "connects": self._connects}
         uplink = {"link": link, "outbox": self._outbox.counts(), "refused": dict(self._inbox.refused), "repeated": self._inbox.repeated}
-        return diagnostics(house, {"uplink": uplink, "machine": self._machine.figures(), "versions": _versions()})
+        return diagnostics(house, {"uplink": uplink, "machine": self._machine.figures(), "versions": versions()})
 
     def _levers(self) -> dict[str, Lever]:
         level = self._ctx.config.log.level
@@ -376,21 +390,5 @@ class Uplink:
             "backlog_hz": Lever(self._fleet.backlog_hz, set_backlog),
             "log_level": Lever(level, lambda wanted: self._executors.keep_level("" if wanted == level else wanted)),
             **self._page.levers(),
+            "rung": self._picture.lever(),
         }
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "kernel": platform.release()[:64]}
-    for name in _PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return versions
-
-
-def _systemd() -> Callable[[Any], None] | None:
-    """How restarts are asked for; None where systemd does not run (sd_booted(3))."""
-    if not Path("/run/systemd/system").is_dir():
-        return None
-    from firmware.health import ThisBox
-
-    return ThisBox("").take

@@ -127,6 +127,7 @@ METRICS: tuple[Metric, ...] = (
         Type.NAME,
         values=("best", "heat", "throttle", "power", "memory", "late_frames", "load", "override", "other"),
     ),
+    _row("rung_held", "The fleet holds that rung for another", Group.FACE, Type.INT, "seconds", high=100_000),
     # --- sound
     _row("mic_level_db", "Loudest voice since the last report", Group.SOUND, Type.FLOAT, "dBFS", deadband=3, low=-120, high=12),
     _row("mic_live", "Microphone there", Group.SOUND, Type.BOOL),

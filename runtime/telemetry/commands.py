@@ -137,7 +137,7 @@ COMMANDS: tuple[CommandKind, ...] = (
     _row("language", "Set the language", Duty.OPERATE, Language),
     _row("log_level", "Tell more or less for a while", Duty.OPERATE, LogLevel, "until_ms"),
     _row("switch_pack", "Show another experience pack", Duty.CHANGE, SwitchPack),
-    _row("governor", "Hold a rung of the quality ladder", Duty.CHANGE, Governor),
+    _row("governor", "Hold a rung of the quality ladder", Duty.CHANGE, Governor, "until_ms"),
     _row("update", "Install a release", Duty.CHANGE, Update),
 )
 

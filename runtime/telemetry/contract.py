@@ -196,11 +196,13 @@ class Answer(_Open, frozen=True, kw_only=True):
 
 
 class Reported(_Open, frozen=True, kw_only=True):
-    """`up/shadow`: the settings as they are, and why desired ones are not."""
+    """`up/shadow`: the settings as they are, why desired ones are not, and the rung that a command holds, until when by the box's clock."""
 
     version: Count
     reported: dict[Name, int | float | bool | str]
     refused: dict[Name, Short] = {}
+    held_rung: Count | msgspec.UnsetType = msgspec.UNSET
+    held_until: Milliseconds | msgspec.UnsetType = msgspec.UNSET
 
 
 class Renew(_Open, frozen=True, kw_only=True):

@@ -18,20 +18,19 @@ from runtime import topology
 from runtime.bus import BusError, FrameRingSpec, LinkStats, RingFds, RingStats
 from runtime.messages import NodeState
 from runtime.telemetry.collect import House
-from runtime.telemetry.commands import Brightness, Language, LogLevel, RestartNode, Snapshot, Volume
+from runtime.telemetry.commands import Brightness, Governor, Language, LogLevel, RestartNode, Snapshot, Volume
 from runtime.telemetry.contract import Outcome
 from runtime.telemetry.settings import Value
 from runtime.telemetry.snapshot import NoPicture, take
 from runtime.telemetry.times import Times
 
-__all__ = ["MISSING", "Done", "Executors", "diagnostics", "node_pids", "signal_nodes"]
+__all__ = ["MISSING", "Done", "Executors", "by_systemd", "diagnostics", "node_pids", "signal_nodes"]
 
 _FAREWELL_S = 0.5
 MOST_REPORT = 100_000
 """Bytes of a diagnostics report; the details go first."""
 MISSING = {
     "switch_pack": "a running kiosk cannot change its pack: set pack_path in kiosk.toml and restart it",
-    "governor": "the governor takes no rung from the fleet",
     "update": "nothing on this box installs releases from the fleet",
 }
 """Commands of the contract that nothing here carries out, and what is missing."""
@@ -47,7 +46,7 @@ class Done(msgspec.Struct, frozen=True):
 
 class Executors:
     """Carries out commands. `step` asks the box for a restart (of the kiosk, of the machine), `set(name, value)` moves the lever of a
-    setting and returns why not, "" if it did.
+    setting and returns why not, "" if it did; `hold(rung, minutes)` has the governor hold a rung.
     """
 
     def __init__(
@@ -62,9 +61,11 @@ class Executors:
         check: Callable[[], dict[str, bool]],
         stop: Callable[[], None],
         set: Callable[[str, Value], str],  # noqa: A002  what it does
+        hold: Callable[[int, int], Awaitable[Done]],
     ) -> None:
         self._times, self._run_dir, self._supervisor, self._ring = times, run_dir, supervisor, ring
         self._step, self._report, self._check, self._stop, self._set = step, report, check, stop, set
+        self._hold = hold
         self._level, self._level_until_ms = "", 0
         self._do: dict[str, Callable[[Any], Awaitable[Done]]] = {
             "ping": self._ping,
@@ -76,6 +77,7 @@ class Executors:
             "volume": self._volume,
             "brightness": self._brightness,
             "language": self._language,
+            "governor": self._governor,
         }
         if step is not None:
             self._do["restart_service"] = lambda _: self._take(Step.SERVICE)
@@ -154,6 +156,9 @@ class Executors:
     async def _language(self, args: Language) -> Done:
         return self._setting("language", args.tag)
 
+    async def _governor(self, args: Governor) -> Done:
+        return await self._hold(args.rung, args.minutes)
+
     def _setting(self, name: str, value: Value) -> Done:
         why = self._set(name, value)
         if why:
@@ -172,6 +177,15 @@ class Executors:
         assert self._step is not None
         await asyncio.get_running_loop().run_in_executor(None, self._step, step)
         return Done(Outcome.DONE, "asked for: it comes within seconds, unless the box has restarted too often")
+
+
+def by_systemd() -> Callable[[Any], None] | None:
+    """How restarts are asked for; None where systemd does not run (sd_booted(3))."""
+    if not Path("/run/systemd/system").is_dir():
+        return None
+    from firmware.health import ThisBox
+
+    return ThisBox("").take
 
 
 def node_pids(supervisor: int, proc: Path = Path("/proc")) -> dict[str, int]:

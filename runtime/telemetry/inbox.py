@@ -34,8 +34,8 @@ _REFUSALS_PER_MINUTE = 20
 
 class Inbox:
     """Takes messages from the wire. `execute(name, args)` carries out a command, `event` keeps an event, `apply(desired)` sets what is
-    wanted and returns the settings as they are and why wanted ones are not; `told(ts)` hears the fleet's time,
-    `renewed(certificate, reason)` what became of a request for a certificate.
+    wanted and returns the settings as they are and why wanted ones are not, `held()` is the rung that a command holds and until when;
+    `told(ts)` hears the fleet's time, `renewed(certificate, reason)` what became of a request for a certificate.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Inbox:
         execute: Callable[[str, Any], Awaitable[Done]],
         event: Callable[[str, dict[str, str], dict[str, int]], None],
         apply: Callable[[Mapping[str, Value]], tuple[dict[str, Value], dict[str, str]]],
+        held: Callable[[], tuple[int, int] | None] = lambda: None,
         told: Callable[[int], None] = lambda _: None,
         renewed: Callable[[str, str], None] = lambda *_: None,
     ) -> None:
@@ -59,7 +60,7 @@ class Inbox:
         self._answers = c.topic(tenant, device, c.UpKind.JOB)
         self._allow, self._times, self._outbox = allow, times, outbox
         self._execute, self._event, self._apply = execute, event, apply
-        self._told, self._renewed = told, renewed
+        self._held, self._told, self._renewed = held, told, renewed
         self._told_ms: dict[str, int] = {}
         self._running: dict[str, asyncio.Task[None]] = {}  # the loop itself holds tasks only weakly
         self._minute, self._answered = 0, 0
@@ -106,6 +107,10 @@ class Inbox:
 
     # --- settings
 
+    def changed(self) -> None:
+        """Something in what is reported may have changed: tell it, if it has."""
+        self._set()
+
     def _shadow(self, shadow: c.Shadow) -> None:
         if shadow.version < self._settings.version:
             self._refuse("old_version")
@@ -120,7 +125,9 @@ class Inbox:
 
     def _set(self, *, tell: bool = False) -> None:
         reported, refused = self._apply(self._settings.desired)
-        body = c.encode(c.Reported(version=self._settings.version, reported=reported, refused=refused))
+        rung, until = self._held() or (msgspec.UNSET, msgspec.UNSET)
+        version = self._settings.version
+        body = c.encode(c.Reported(version=version, reported=reported, refused=refused, held_rung=rung, held_until=until))
         if tell or body.decode() != self._outbox.setting("reported"):
             self._outbox.put(c.UpKind.SHADOW, body)
             self._outbox.keep("reported", body.decode())

@@ -15,7 +15,6 @@ __all__ = ["Lever", "Levers"]
 
 _MISSING = {
     "pack": MISSING["switch_pack"],
-    "rung": MISSING["governor"],
 }
 
 

@@ -306,16 +306,15 @@ def shadows(controller, version):
 def test_settings_from_the_fleet(controller):
     """A newer desired state is applied and reported, what is wrong in it is refused by name; the silence it is judged by is told anew."""
     controller.wait(lambda c: shadows(c, 0))
-    usual = {"health_s": 5.0, "backlog_hz": 10.0, "log_level": "info", "volume": 1.0, "brightness": 1.0, "language": "en-GB"}
+    usual = {"health_s": 5.0, "backlog_hz": 10.0, "log_level": "info", "volume": 1.0, "brightness": 1.0, "language": "en-GB", "rung": 0}
     assert {**shadows(controller, 0)[0].reported, "health_s": 5.0} == usual
-    desired = {"health_s": 7, "backlog_hz": 0, "colour": "red", "rung": 2}
+    desired = {"health_s": 7, "backlog_hz": 0, "colour": "red", "rung": -1}
     controller.send("acme", "box-1", t.DownKind.SHADOW, t.Shadow(version=3, desired=desired))
     controller.wait(lambda c: shadows(c, 3))
     (told,) = shadows(controller, 3)
     assert told.reported == {**usual, "health_s": 7}
     assert sorted(told.refused) == ["backlog_hz", "colour", "rung"]
     assert told.refused["colour"] == "unknown setting"
-    assert told.refused["rung"] == "the governor takes no rung from the fleet"
     controller.wait(lambda c: any(body.health_s == 7 for body in bodies(c, t.UpKind.BIRTH)))
 
 

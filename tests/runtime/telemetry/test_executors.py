@@ -16,8 +16,8 @@ from firmware.ladder import Step
 from runtime import topology
 from runtime.bus import LinkStats, RingStats
 from runtime.telemetry.collect import House, NodeView, StatsView
-from runtime.telemetry.commands import COMMANDS, Brightness, Language, LogLevel, NoArgs, RestartNode, Snapshot, Volume
-from runtime.telemetry.executors import MOST_REPORT, Executors, diagnostics, node_pids
+from runtime.telemetry.commands import COMMANDS, Brightness, Governor, Language, LogLevel, NoArgs, RestartNode, Snapshot, Volume
+from runtime.telemetry.executors import MOST_REPORT, Done, Executors, diagnostics, node_pids
 from runtime.telemetry.selfcheck import self_check
 from tests.runtime.telemetry.support import HandTimes
 from tests.support.harness import LIMIT_S, Bench
@@ -48,6 +48,7 @@ class Scene:
             check=lambda: {"one": True, "two": False},
             stop=self.stopped.set,
             set=self.set,
+            hold=self.hold,
         )
         self.nodes, self.settings = [], []
 
@@ -57,6 +58,11 @@ class Scene:
             return "the pack does not have it; it has en-GB"
         self.settings.append((name, value))
         return ""
+
+    async def hold(self, rung, minutes):
+        """The governor's hand, which this one has notes of."""
+        self.settings.append((rung, minutes))
+        return Done(t.Outcome.DONE, "", {"until_ms": 1})
 
     def node(self, name):
         """Start a process of this name."""
@@ -151,7 +157,6 @@ def test_what_cannot_be_done_is_said_honestly(house):
             done = house.run(row.name, None)
             assert done.outcome is t.Outcome.UNSUPPORTED
             assert len(done.reason) > 10
-    assert house.run("governor", None).reason == "the governor takes no rung from the fleet"
     assert house.run("snapshot", Snapshot()).reason == "no frame was drawn"
 
 
@@ -163,6 +168,12 @@ def test_what_the_page_begins_with_is_set_by_the_lever(house):
     assert house.settings == [("volume", 0.5), ("brightness", 0.4), ("language", "en-GB")]
     done = house.run("language", Language(tag="fr"))
     assert (done.outcome, done.reason) == (t.Outcome.REFUSED, "the pack does not have it; it has en-GB")
+
+
+def test_a_rung_is_held_by_the_governor(house):
+    """Rung and minutes get there, and its answer is the command's."""
+    assert house.run("governor", Governor(rung=1, minutes=30)).result == {"until_ms": 1}
+    assert house.settings == [(1, 30)]
 
 
 def test_a_self_test_passes_only_whole(house):
