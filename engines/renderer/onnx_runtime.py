@@ -30,9 +30,9 @@ def network_session(model: bytes, threads: int) -> ort.InferenceSession:
 
 
 def _fastest(network: Path, cache: Path | None, threads: int) -> ort.InferenceSession:
-    """The network with narrow matrices, or without where this ONNX Runtime has no kernel for them."""
+    """The network as it is fastest, or plain where this ONNX Runtime has no kernel for that."""
     try:
-        return network_session(unsigned_bytes(network, cache, narrow=True), threads)
+        return network_session(unsigned_bytes(network, cache, fast=True), threads)
     except Exception:  # noqa: BLE001 - ONNX Runtime has no class for it; a network that is broken fails again in the next line
         return network_session(unsigned_bytes(network, cache), threads)
 

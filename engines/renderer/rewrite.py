@@ -6,21 +6,27 @@ a Relu, zero point 0 at half the scale, which keeps the range, drops the Relu an
 
 The large float matrices before the convolutions are read once a frame and wait for memory: in 8 bits (``MatMulNBits``, blocks of 64)
 they take 0.35 ms less of 4.4 (ONNX Runtime 1.31, x86-64).
+
+Doubling by nearest neighbour and pixel shuffle only move values, but ONNX Runtime's Resize looks for the source of every byte and its
+shuffle of floats moves four times as many: doubling as Gather of whole pixels, channels last, and a shuffle before the values become
+floats give the same bits in 3.4 ms instead of 4.0.
 """
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper, shape_inference
 
-__all__ = ["narrow_model", "unsigned_bytes", "unsigned_model"]
+__all__ = ["narrow_model", "swift_model", "unsigned_bytes", "unsigned_model"]
 
 _SAME_RANGE = ("Resize", "Reshape", "Transpose", "MaxPool")
-_REVISION = b"2"  # of this rewrite: part of the cache's key
+_REVISION = b"3"  # of this rewrite: part of the cache's key
 
 
 def _from_relu(name: str, makers: dict[str, onnx.NodeProto]) -> bool:
@@ -72,6 +78,85 @@ def unsigned_model(model: onnx.ModelProto) -> onnx.ModelProto:
     return out
 
 
+class _Wiring:
+    """Who makes and who reads each tensor of a graph, its shape and its constants."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.graph = model.graph
+        self.makers = {o: n for n in self.graph.node for o in n.output}
+        self.readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in self.graph.node:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
+        self.values = {i.name: i for i in self.graph.initializer}
+        known = shape_inference.infer_shapes(model).graph
+        self.shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in known.value_info}
+
+    def constant(self, name: str, value: NDArray[Any]) -> str:
+        self.graph.initializer.append(numpy_helper.from_array(value, name))
+        return name
+
+    def same(self, *names: str) -> bool:
+        """Whether these constants are equal."""
+        first, *others = (numpy_helper.to_array(self.values[n]) for n in names)
+        return all(np.array_equal(first, other) for other in others)
+
+    def doubles(self, node: onnx.NodeProto) -> bool:
+        """Whether it is a Resize to twice the height and width by nearest neighbour."""
+        modes = {a.name: a.s for a in node.attribute}
+        before, after = (self.shapes.get(name, ()) for name in (node.input[0], node.output[0]))
+        if node.op_type != "Resize" or len(before) != 4 or after != (*before[:2], 2 * before[2], 2 * before[3]):
+            return False
+        wanted = {"mode": b"nearest", "coordinate_transformation_mode": b"asymmetric", "nearest_mode": b"floor"}
+        return all(modes.get(name) == value for name, value in wanted.items())
+
+
+def swift_model(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a Q/DQ model that doubles and shuffles bytes; what does not look as expected stays as it is."""
+    out = onnx.ModelProto()
+    out.CopyFrom(model)
+    wiring, new, gone = _Wiring(out), {}, set[str]()
+    for node in out.graph.node:
+        dq = wiring.makers.get(node.input[0]) if node.input else None
+        if dq is None or dq.op_type != "DequantizeLinear" or len(wiring.readers[dq.output[0]]) != 1:
+            continue
+        if node.op_type == "DepthToSpace":
+            bytes_ = node.output[0] + "_bytes"
+            modes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+            shuffle = helper.make_node("DepthToSpace", [dq.input[0]], [bytes_], **modes)
+            new[node.output[0]] = [shuffle, helper.make_node("DequantizeLinear", [bytes_, *dq.input[1:]], list(node.output))]
+            gone.add(dq.output[0])
+        elif wiring.doubles(node):
+            readers = wiring.readers[node.output[0]]
+            if len(readers) != 1 or readers[0].op_type != "QuantizeLinear":
+                continue
+            q = readers[0]
+            if wiring.same(dq.input[1], q.input[1]) and wiring.same(dq.input[2], q.input[2]):
+                new[node.output[0]] = _doubling(wiring, dq.input[0], q.output[0], wiring.shapes[node.input[0]])
+                gone |= {dq.output[0], q.output[0]}
+    nodes = [n for node in out.graph.node for n in new.get(node.output[0], [] if node.output[0] in gone else [node])]
+    nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]  # the graph owns those it had
+    del out.graph.node[:], out.graph.value_info[:]
+    out.graph.node.extend(nodes)
+    return out
+
+
+def _doubling(wiring: _Wiring, source: str, target: str, shape: tuple[int, ...]) -> list[onnx.NodeProto]:
+    """``source`` of ``shape`` (n, c, h, w) doubled to ``target``: the transpositions meet those of the convolutions' kernels and vanish."""
+    n, c, h, w = shape
+    rows, columns = np.arange(2 * h) // 2, np.arange(2 * w) // 2
+    pixels = wiring.constant(target + "_pixels", (rows[:, None] * w + columns).ravel().astype(np.int32))
+    flat = wiring.constant(target + "_flat", np.array([n, h * w, c], np.int64))
+    doubled = wiring.constant(target + "_doubled", np.array([n, 2 * h, 2 * w, c], np.int64))
+    return [
+        helper.make_node("Transpose", [source], [target + "_last"], perm=[0, 2, 3, 1]),
+        helper.make_node("Reshape", [target + "_last", flat], [target + "_line"]),
+        helper.make_node("Gather", [target + "_line", pixels], [target + "_more"], axis=1),
+        helper.make_node("Reshape", [target + "_more", doubled], [target + "_grown"]),
+        helper.make_node("Transpose", [target + "_grown"], [target], perm=[0, 3, 1, 2]),
+    ]
+
+
 _BLOCK, _LARGE = 64, 100_000
 
 
@@ -112,15 +197,15 @@ def narrow_model(model: onnx.ModelProto) -> onnx.ModelProto:
     return out
 
 
-def unsigned_bytes(path: Path, cache: Path | None = None, *, narrow: bool = False) -> bytes:
-    """The unsigned flavour of an ONNX file, on demand ``narrow`` too, kept in ``cache`` under the file's content hash when given."""
+def unsigned_bytes(path: Path, cache: Path | None = None, *, fast: bool = False) -> bytes:
+    """The unsigned flavour of an ONNX file, on demand swift and narrow too, kept in ``cache`` under its content's hash when given."""
     data = path.read_bytes()
-    flavour = "u8n" if narrow else "u8"
+    flavour = "u8f" if fast else "u8"
     kept = cache / f"{hashlib.sha256(_REVISION + data).hexdigest()[:32]}-{flavour}.onnx" if cache else None
     if kept and kept.is_file():
         return kept.read_bytes()
     model = unsigned_model(onnx.load_from_string(data))
-    made = (narrow_model(model) if narrow else model).SerializeToString()
+    made = (narrow_model(swift_model(model)) if fast else model).SerializeToString()
     if kept:
         kept.parent.mkdir(parents=True, exist_ok=True)
         part = kept.with_suffix(".part")

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from engines.renderer import AvatarPack
 from engines.renderer.onnx_runtime import HAIR_OUTPUTS, OUTPUTS, OnnxRuntimeRenderer, network_session
-from engines.renderer.rewrite import narrow_model, unsigned_bytes, unsigned_model
+from engines.renderer.rewrite import narrow_model, swift_model, unsigned_bytes, unsigned_model
 
 pytestmark = pytest.mark.unit
 
@@ -135,6 +135,33 @@ def test_narrow_matrices_draw_the_same_and_leave_the_motion_alone(model: onnx.Mo
             assert np.array_equal(a, b), name
         else:
             assert np.abs(a - b).mean() < 0.01, name
+
+
+def test_the_swift_flavour_gives_the_same_bits(model: onnx.ModelProto) -> None:
+    """Every doubling is a Gather and every shuffle moves bytes; all outputs are equal to the last bit."""
+    plain = unsigned_model(model)
+    swift = swift_model(plain)
+    assert _kinds(plain)["Resize"] >= 9
+    assert not _kinds(swift)["Resize"]
+    floats = {n.output[0] for n in swift.graph.node if n.op_type == "DequantizeLinear"}
+    assert not [n for n in swift.graph.node if n.op_type == "DepthToSpace" and n.input[0] in floats]
+    controls = np.random.default_rng(4).uniform(-0.5, 0.5, (1, 51)).astype(np.float32)
+    names = [o.name for o in model.graph.output]
+    made = [network_session(m.SerializeToString(), 1).run(names, {"controls": controls}) for m in (plain, swift)]
+    for name, a, b in zip(names, *made, strict=True):
+        assert np.array_equal(a, b), name
+
+
+@pytest.mark.parametrize("attribute", ["mode", "coordinate_transformation_mode", "nearest_mode"])
+def test_another_kind_of_resize_is_left_alone(model: onnx.ModelProto, attribute: str) -> None:
+    """Only the doubling that Gather can do to the bit is replaced."""
+    plain = unsigned_model(model)
+    first = next(n for n in plain.graph.node if n.op_type == "Resize")
+    for a in first.attribute:
+        if a.name == attribute:
+            a.s = {"mode": b"linear", "coordinate_transformation_mode": b"half_pixel", "nearest_mode": b"ceil"}[attribute]
+    swift = swift_model(plain)
+    assert [n.output[0] for n in swift.graph.node if n.op_type == "Resize"] == [first.output[0]]
 
 
 def test_without_a_kernel_for_narrow_matrices_the_plain_ones_serve(pack: AvatarPack, monkeypatch: pytest.MonkeyPatch) -> None:
