@@ -83,6 +83,18 @@ def page(house: House, context: Any) -> Any:
     opened.on("pageerror", lambda error: problems.append(str(error)))
     opened.goto(house.url)
     house.floor()
-    eventually(lambda: (house.alive()["beat"] or {}).get("audio") == "running", "the page's sound runs")
+    eventually(house.sounds, "the page's sound runs")
     yield opened
     assert problems == []
+
+
+@pytest.fixture(scope="module")
+def scripts(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """An open page for the functions in its scripts: a test that only calls one there leaves nothing behind for the next."""
+    with House(tmp_path_factory.mktemp("scripts")) as house:
+        made = browser.new_context(permissions=["microphone"])
+        made.set_default_timeout(LIMIT_S * 1000)
+        page = made.new_page()
+        page.goto(house.url)
+        yield page
+        made.close()

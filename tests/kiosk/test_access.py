@@ -159,7 +159,7 @@ def test_reduced_motion_is_a_still_portrait_with_captions(house: House, browser:
     page.goto(house.url)
     house.floor("attentive", "engaged")
     page.wait_for_selector("#still:not([hidden])")
-    eventually(lambda: (house.alive()["beat"] or {}).get("audio") == "running", "the page's sound runs")
+    eventually(house.sounds, "the page's sound runs")
     house.next_turn()
     house.speak("Hello there", 0.3)
     house.heard("finished")

@@ -33,9 +33,9 @@ CAPTURE = """async ([rate, channels, bad]) => {
 
 @pytest.mark.parametrize("rate", [8000, 44100, 48000])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_any_microphone_is_16_khz_and_mono(page: Any, rate: int, channels: int) -> None:
+def test_any_microphone_is_16_khz_and_mono(scripts: Any, rate: int, channels: int) -> None:
     """Telephone, CD and studio rates, one channel or the mean of two: the same tone of 500 Hz."""
-    out = np.array(page.evaluate(CAPTURE, [rate, channels, ""]))
+    out = np.array(scripts.evaluate(CAPTURE, [rate, channels, ""]))
     assert len(out) == pytest.approx(16_000, abs=400)
     assert np.abs(np.fft.rfft(out[-8_000:] * np.hanning(8_000))).argmax() == pytest.approx(250, abs=1)
     assert np.abs(out).max() == pytest.approx(0.5 * 32767 / channels, rel=0.02)
@@ -43,9 +43,9 @@ def test_any_microphone_is_16_khz_and_mono(page: Any, rate: int, channels: int) 
 
 @pytest.mark.parametrize("rate", [16000, 48000])
 @pytest.mark.parametrize("bad", ["NaN", "Infinity", "-Infinity"])
-def test_what_is_no_number_is_silence(page: Any, rate: int, bad: str) -> None:
+def test_what_is_no_number_is_silence(scripts: Any, rate: int, bad: str) -> None:
     """100 ms of no numbers in the buffer: silence there, and the tone before and after it."""
-    out = np.array(page.evaluate(CAPTURE, [rate, 1, bad]))
+    out = np.array(scripts.evaluate(CAPTURE, [rate, 1, bad]))
     assert not out[5_000:6_200].any()
     for tone in (out[1_000:4_500], out[7_000:15_000]):
         assert np.abs(tone).max() == pytest.approx(0.5 * 32767, rel=0.02)

@@ -24,18 +24,18 @@ RESAMPLE = """async ([from, hz, block]) => {
 
 @pytest.mark.parametrize("block", [480, 441, 127])
 @pytest.mark.parametrize("rate", [48000, 44100, 16000, 8000])
-def test_speech_keeps_its_shape_and_its_place(page: Any, rate: int, block: int) -> None:
+def test_speech_keeps_its_shape_and_its_place(scripts: Any, rate: int, block: int) -> None:
     """A tone of the speech band is the same tone at 16 kHz, sample for sample, however it was cut; only what the filter says is missing."""
-    out, delay_ms = page.evaluate(RESAMPLE, [rate, 1000, block])
+    out, delay_ms = scripts.evaluate(RESAMPLE, [rate, 1000, block])
     assert abs(len(out) - 16000 * (1 - delay_ms / 1000)) <= 2
     expected = np.sin(2 * np.pi * 1000 * np.arange(len(out)) / 16000)
     assert np.abs(np.array(out) - expected)[200:].max() < 0.001
 
 
 @pytest.mark.parametrize("rate", [48000, 44100])
-def test_what_16_khz_cannot_carry_does_not_fold_back(page: Any, rate: int) -> None:
+def test_what_16_khz_cannot_carry_does_not_fold_back(scripts: Any, rate: int) -> None:
     """A tone of 10 kHz leaves nothing audible; without the filter it would be one of 6 kHz."""
-    out, _ = page.evaluate(RESAMPLE, [rate, 10000, rate // 100])
+    out, _ = scripts.evaluate(RESAMPLE, [rate, 10000, rate // 100])
     assert np.abs(out[200:]).max() < 0.001
 
 

@@ -28,7 +28,7 @@ def test_the_second_page_is_told_and_may_take_over(house: House, page: Any, cont
     second.click("#veil-buttons button")
     second.wait_for_selector("#veil", state="hidden")
     page.wait_for_selector("#veil[data-kind=replaced]:not([hidden])")
-    eventually(lambda: (house.alive()["beat"] or {}).get("audio") == "running", "the second page runs")
+    eventually(house.sounds, "the second page runs")
     assert house.alive()["pages"] == 2
     page.click("#veil-buttons button")
     second.wait_for_selector("#veil[data-kind=replaced]:not([hidden])")
@@ -48,7 +48,7 @@ def test_a_reload_in_the_middle_of_speech_goes_on_where_it_was(house: House, pag
     again = house.playhead(lambda at: at.page and at.playing and at.t_ns > reloaded_ns)
     assert again.index >= cut - m.VOICE_RATE  # a word lasts a second here
     assert house.heard("finished").text == LINE
-    eventually(lambda: (house.alive()["beat"] or {}).get("audio") == "running", "the page is whole again")
+    eventually(house.sounds, "the page is whole again")
 
 
 def test_a_page_without_permission_says_type_or_touch(house: House, browser: Any) -> None:

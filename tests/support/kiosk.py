@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import threading
@@ -11,10 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
-from kiosk import stage
+from kiosk import _mic, stage
 from runtime import messages as m
 from runtime.context import Context
 from tests.support.harness import LIMIT_S, Bench
@@ -107,7 +109,8 @@ class House:
     def start_stage(self) -> None:
         """The stage's next life, on the port that it had before."""
         self.ctx = self.bench.context("stage")
-        self._thread = threading.Thread(target=stage.main, args=(self.ctx,), daemon=True)
+        self.stage = stage.Stage(self.ctx)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self.stage.run()), daemon=True)
         self._thread.start()
         file = self.bench.run_dir / stage.PORT_FILE
         self.port = int(eventually(lambda: file.exists() and file.read_text(), "the stage listens"))
@@ -127,11 +130,12 @@ class House:
 
     def _connect(self) -> None:
         """Wait until the stage hears the conductor and the conductor the stage: what was sent before is lost."""
-        for ctx, link, send in (
-            (self.conductor, "heard", self.empty_turn),
-            (self.listener, "mic", lambda: None),
-        ):
-            self.bench.repeat_until(send, ctx, link)
+        with mock.patch.object(_mic, "_IDLE_TICK_NS", 0):  # otherwise the listener waits for it for a second, in every test
+            for ctx, link, send in (
+                (self.conductor, "heard", self.empty_turn),
+                (self.listener, "mic", lambda: None),
+            ):
+                self.bench.repeat_until(send, ctx, link)
 
     def empty_turn(self) -> None:
         """A turn without a sound: the stage says at once that it was heard."""
@@ -207,6 +211,11 @@ class House:
         """The next input of this kind."""
         found: m.VisitorInput = self.expect(self.conductor, "visitor", lambda message: message.kind.value == kind)
         return found
+
+    def sounds(self) -> bool:
+        """Whether a page is open whose sound runs: what is said now is heard."""
+        page = self.stage.page
+        return page is not None and page.can_play
 
     def alive(self) -> dict[str, Any]:
         """The stage's own counters."""
