@@ -73,10 +73,18 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class HeldRung(msgspec.Struct, frozen=True, kw_only=True):
+    """The rung that a command holds on a box, until when by the box's clock (ms)."""
+
+    rung: int
+    until: int
+
+
 class BoxSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A box's settings. `state`: none (nothing is wanted), pending (this version is not reported yet), same or differs.
 
-    `origin` names the group of each wanted setting, "" for the box's own. `told` is when it reported (ms), 0: never.
+    `origin` names the group of each wanted setting, "" for the box's own. `told` is when it reported (ms), 0: never. `held`: null, or what
+    a command holds.
     """
 
     device: str
@@ -91,6 +99,7 @@ class BoxSettings(msgspec.Struct, frozen=True, kw_only=True):
     reported_version: int
     told: int
     differences: list[Difference]
+    held: HeldRung | None
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
@@ -336,6 +345,7 @@ def _box(row: tuple[Any, ...]) -> BoxSettings:
         reported_version=reported_version,
         told=told.get("ts", 0),
         differences=differences,
+        held=msgspec.convert(held, HeldRung) if (held := told.get("held")) else None,
     )
 
 

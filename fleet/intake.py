@@ -301,7 +301,8 @@ class _Batch:
         told = msgspec.json.decode(self._tx.run("SELECT reported FROM device WHERE name = ?", message.device)[0][0])
         if _late(message) or message.ts < told.get("ts", 0):
             return
-        text = _text({"reported": body.reported, "refused": body.refused, "ts": message.ts})
+        held = {} if body.held_rung is msgspec.UNSET else {"rung": body.held_rung, "until": body.held_until or 0}
+        text = _text({"reported": body.reported, "refused": body.refused, "held": held, "ts": message.ts})
         self._tx.run("UPDATE device SET reported = ?, reported_version = ? WHERE name = ?", text, body.version, message.device)
 
     def _answer(self, message: Accepted, body: t.Answer) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 
 import runtime.telemetry as t
@@ -49,10 +51,10 @@ class Boxes:
         self.made[name].say(t.UpKind.SHADOW, t.Reported(version=version, reported=reported, refused=refused or {}))
 
 
-@pytest.fixture
-def shop(tmp_path):
+@contextmanager
+def begun(data):
     """A controller with an admin and three boxes that are online."""
-    fleet = Fleet(tmp_path / "data")
+    fleet = Fleet(data)
     fleet.boxes = Boxes(fleet)
     accounts.create(fleet.db, "anna", accounts.Role.ADMIN, PASSWORD, 1)
     yield fleet
@@ -62,7 +64,36 @@ def shop(tmp_path):
 
 
 @pytest.fixture
-def opened(browser, shop):  # noqa: F811
+def shop(tmp_path):
+    """One of a test's own."""
+    with begun(tmp_path / "data") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    """One to look at, with a job that runs, a group, and a box that refuses a setting."""
+    with begun(tmp_path_factory.mktemp("console") / "data") as shop:
+        now = shop.times.wall_ms()
+        plan = Plan(phases=(Phase(size=1, unit="boxes", success=100, stop=100, rest_s=600, approve=True), Phase()))
+        shop.job = jobs.create(shop.db, Spec(title="Look at every box of the chain", task=Task(command="ping"), plan=plan), "anna", now)
+        jobs.act(shop.db, shop.job, "start", "anna", now)
+        group = Group(
+            name="everybody",
+            priority=1,
+            selection=Selection(name="box-*"),
+            settings={"health_s": 60, "volume": 0.5},
+            author="anna",
+            changed=now,
+        )
+        desired.put_group(shop.db, group)
+        shop.boxes.report("box-1", {"health_s": 60, "log_level": "info"}, {"volume": "nothing on this box can set it"})
+        shop.until(lambda: desired.of_box(shop.db, "box-1").state == "differs")
+        yield shop
+
+
+@contextmanager
+def looking(browser, shop):  # noqa: F811
     """Opens the console at a page, signed in; fails the test on any error in a console."""
     problems, contexts = [], []
 
@@ -79,10 +110,31 @@ def opened(browser, shop):  # noqa: F811
         page.wait_for_selector("main section, main form")
         return page
 
-    yield open_at
-    for context in contexts:
-        context.close()
+    try:
+        yield open_at
+    finally:
+        for context in contexts:
+            context.close()
     assert problems == []
+
+
+@pytest.fixture
+def opened(browser, shop):  # noqa: F811
+    """See `looking`."""
+    with looking(browser, shop) as open_at:
+        yield open_at
+
+
+def test_a_rung_that_a_command_holds_is_on_the_page_of_the_box(opened, shop):
+    """With its end, and gone with the next report without it."""
+    told = t.Reported(version=0, reported={"rung": 0}, held_rung=2, held_until=shop.times.wall_ms() + 3600_000)
+    shop.boxes.made["box-1"].say(t.UpKind.SHADOW, told)
+    shop.until(lambda: desired.of_box(shop.db, "box-1").held is not None)
+    page = opened("box/box-1")
+    note = page.get_by_text("A command holds rung 2 until ")
+    note.wait_for()
+    shop.boxes.report("box-1", {"rung": 0})
+    note.wait_for(state="detached")
 
 
 def test_a_rollout_from_the_wizard_to_the_end(opened, shop):
@@ -181,29 +233,15 @@ def test_settings_of_a_group_and_of_a_box(opened, shop):
 
 
 @pytest.mark.parametrize("name", ["jobs", "jobs/JOB", "jobs/new", "settings", "box/box-1"])
-def test_axe_and_phone(opened, shop, name):
+def test_axe_and_phone(browser, full, name):  # noqa: F811
     """WCAG 2.2 A and AA and best practice, light and dark; at a phone's width nothing is cut off sideways."""
-    now = shop.times.wall_ms()
-    plan = Plan(phases=(Phase(size=1, unit="boxes", success=100, stop=100, rest_s=600, approve=True), Phase()))
-    made = jobs.create(shop.db, Spec(title="Look at every box of the chain", task=Task(command="ping"), plan=plan), "anna", now)
-    jobs.act(shop.db, made, "start", "anna", now)
-    group = Group(
-        name="everybody",
-        priority=1,
-        selection=Selection(name="box-*"),
-        settings={"health_s": 60, "volume": 0.5},
-        author="anna",
-        changed=now,
-    )
-    desired.put_group(shop.db, group)
-    shop.boxes.report("box-1", {"health_s": 60, "log_level": "info"}, {"volume": "nothing on this box can set it"})
-    shop.until(lambda: desired.of_box(shop.db, "box-1").state == "differs")
-    page = opened(name.replace("JOB", made), viewport={"width": 390, "height": 844}, color_scheme="dark")
-    page.wait_for_selector("h1")
-    page.wait_for_selector("table" if name != "jobs/new" else "form")
-    assert violations(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.emulate_media(color_scheme="light")
-    page.set_viewport_size({"width": 1280, "height": 900})
-    assert violations(page) == []
-    assert page.evaluate("document.activeElement.tagName") == "H1"
+    with looking(browser, full) as opened:
+        page = opened(name.replace("JOB", full.job), viewport={"width": 390, "height": 844}, color_scheme="dark")
+        page.wait_for_selector("h1")
+        page.wait_for_selector("table" if name != "jobs/new" else "form")
+        assert violations(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.emulate_media(color_scheme="light")
+        page.set_viewport_size({"width": 1280, "height": 900})
+        assert violations(page) == []
+        assert page.evaluate("document.activeElement.tagName") == "H1"

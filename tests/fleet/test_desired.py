@@ -111,6 +111,16 @@ def test_what_differs(db, boxes):
     assert desired.due(db, ["bern-1", "bern-2"]) == []
 
 
+def test_a_rung_that_is_held_stands_beside_the_settings(db, boxes):
+    """Until when by the box's clock; it is no difference, and the next report without it ends it."""
+    desired.put_own(db, "bern-1", {"rung": 1}, NOW)
+    boxes.say("bern-1", t.UpKind.SHADOW, t.Reported(version=NOW, reported={"rung": 1}, held_rung=2, held_until=NOW + 60_000))
+    found = desired.of_box(db, "bern-1")
+    assert (found.state, found.held) == ("same", desired.HeldRung(rung=2, until=NOW + 60_000))
+    boxes.report("bern-1", NOW, {"rung": 1})
+    assert desired.of_box(db, "bern-1").held is None
+
+
 def test_the_newest_report_counts(db, boxes):
     """What waited on the box does not overwrite what is newer; a box that lost its memory tells its old version and is told anew."""
     desired.put_own(db, "bern-1", {"health_s": 60}, NOW)

@@ -1,6 +1,6 @@
 // The settings boxes should have: those of groups, what differs, and the part of one box's page.
 import { useEffect, useRef, useState } from "../vendor/hooks.js";
-import { ago, api, html, Sure, Title, Trouble, useLive, useLoad, useTick } from "./lib.js";
+import { ago, api, clock, html, Sure, Title, Trouble, useLive, useLoad, useTick } from "./lib.js";
 import { Field } from "./commands.js";
 import { Selection, selectionText } from "./selection.js";
 
@@ -69,6 +69,7 @@ export function BoxSettings({ box, me, catalogue, stamp }) {
     <div class="row between"><h2>Settings</h2><span class="row"><${Mark} of=${found.state} />
       <span class="small soft">${found.told ? `told ${ago(found.told)}` : "not told yet"}</span></span></div>
     <${Trouble} text=${wrong || trouble} />
+    ${found.held && found.held.until > Date.now() && html`<p class="note">A command holds rung ${found.held.rung} until ${clock(found.held.until)}, unless heat or late frames ask for less.</p>`}
     ${names.length === 0 && html`<p class="soft">Nothing is wanted of this box, and it has told nothing.</p>`}
     ${names.length > 0 && html`<table class="stacked">
       <thead><tr><th scope="col">Setting</th><th scope="col">Wanted</th><th scope="col">Is</th><th scope="col">State</th></tr></thead>
