@@ -16,10 +16,10 @@ import pytest
 import zmq
 
 from runtime import topology
-from runtime.bus import FrameDescriptor, Subscriber
+from runtime.bus import CommandSender, FrameDescriptor, Subscriber
 from runtime.context import link_path
 from runtime.governor_ladder import LOOP
-from runtime.messages import Effort, NodeEvent, NodeState
+from runtime.messages import Effort, Held, Hold, NodeEvent, NodeState
 from runtime.supervisor import Supervisor
 from tests.firmware import trees
 from tests.support.running import LIMIT_S, Kiosk
@@ -57,6 +57,12 @@ class Bus:
             if any(wanted(message) for message in came[link]):
                 return
         raise AssertionError(f"not within {2 * LIMIT_S:.0f} s: {why}")
+
+    def sender(self, run_dir: Path, link: str) -> CommandSender[Any]:
+        """The other node's end of a command link."""
+        number, row = next((number, row) for number, row in enumerate(topology.LINKS, start=1) if row.name == link)
+        assert row.payload is not None
+        return CommandSender(self._context, link_path(run_dir, link), number, row.payload, row.deadline_ms, row.capacity)
 
     def close(self) -> None:
         """Let go of the bus."""
@@ -105,6 +111,44 @@ def test_down_to_the_loop_and_back_without_losing_a_frame(tmp_path: Path, run_di
     asked = [effort.rung for effort in bus.seen["effort"]]
     assert [rung for rung, _ in groupby(asked)] == ["512", LOOP, "512"]
     assert not [event for event in bus.seen["nodes"] if event.state in (NodeState.DOWN, NodeState.GIVEN_UP)]
+
+
+def test_a_rung_that_the_fleet_holds_is_drawn_and_given_back(tmp_path: Path, run_dir: Path) -> None:
+    """Another shape from one frame to the next, and back when the time is over: one sequence without a gap, and nobody is told to end it.
+
+    Heat goes before it: the loop moves while the best rung is held.
+    """
+    root = trees.orin(tmp_path / "box")
+    config = tmp_path / "kiosk.toml"
+    config.write_text(f'[firmware]\nroot = "{root}"\n[stage]\nport = {free_port()}\n')
+    rungs = msgspec.structs.replace(topology.node("renderer"), module="tests.support.nodes.calm_renderer")
+    quick = msgspec.structs.replace(topology.node("governor"), module="tests.support.nodes.quick_governor")
+    (run_dir / "bus").mkdir()
+    supervisor = Supervisor(config, nodes=(rungs, quick), run_dir=run_dir / "bus")
+    thread = threading.Thread(target=supervisor.run)
+    thread.start()
+    bus = Bus(run_dir / "bus", "video", "effort", "held")
+    uplink = bus.sender(run_dir / "bus", "hold")
+    try:
+        bus.until("video", lambda frame: frame.width == 512, "the face is drawn")
+        bus.until("held", lambda held: len(held.rungs) == 3, "the governor knows the rungs")
+        uplink.send(Hold(0, 7, 2, 3))
+        bus.until("video", lambda frame: frame.width == 256, "the rung that is held")
+        bus.until("video", lambda frame: frame.width == 512, "the time is over")
+        uplink.send(Hold(0, 8, 0, 600))
+        bus.until("held", lambda held: (held.rung, held.taken_ns) == (0, 8), "the best rung is held")
+        throttle(root, on=True)
+        bus.until("effort", lambda effort: effort.rung == LOOP, "heat goes before")
+    finally:
+        uplink.close()
+        bus.close()
+        supervisor.stop()
+        thread.join()
+    frames: list[FrameDescriptor] = bus.seen["video"]
+    assert [size for size, _ in groupby(frame.width for frame in frames)][:3] == [512, 256, 512]
+    assert all(after.seq == before.seq + 1 for before, after in pairwise(frames))
+    told: list[Held] = bus.seen["held"]
+    assert [rung for rung, _ in groupby(held.rung for held in told)] == [-1, 2, -1, 0]
 
 
 def figures(kiosk: Kiosk) -> dict[str, Any]:
