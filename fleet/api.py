@@ -141,7 +141,7 @@ async def _enrol(ask: Ask) -> Bundle:
     issued = await ask.thread(inventory.enrol, ask.db, controller.authority, wanted.name, wanted.days, ask.now_ms)
     await ask.audit("enrol", wanted.name, {"serial": issued.serial, "days": wanted.days})
     settings = controller.settings
-    files = bundle(issued, controller.broker_ca, wanted.broker or settings.broker, settings.tenant, settings.renewal_at)
+    files = bundle(issued, controller.access.broker_ca, wanted.broker or settings.broker, settings.tenant, settings.renewal_at)
     controller.hub.tell({wanted.name})
     return Bundle(files={name: data.decode() for name, data in files.items()})
 

@@ -12,26 +12,25 @@ import socket
 from collections import Counter
 from collections.abc import Coroutine
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from fleet import accounts, flood, history, inventory, journal
+from fleet.access import Access
 from fleet.alerts import Alerts
-from fleet.authority import Authority, Issued, write_private
-from fleet.broker import CONTROLLER, Broker, Place
+from fleet.authority import Authority
+from fleet.broker import Broker, Place
 from fleet.database import open_database
 from fleet.echo import Echo
 from fleet.errors import DataInUse, FleetError, Unavailable
 from fleet.intake import Committed, Intake
 from fleet.lease import LEASE_MS, Lease
-from fleet.link import Link, Login
+from fleet.link import Link
 from fleet.live import Hub
 from fleet.oidc import Provider
 from fleet.outside import Elsewhere
 from fleet.post import Post
-from fleet.projections.outlet import Target
 from fleet.projections.together import Projections, rights
 from fleet.readers import readers
 from fleet.reception import Reception
@@ -42,7 +41,7 @@ from fleet.server import Server
 from fleet.settings import Settings, hold
 from fleet.steward import Steward
 from fleet.tickets import Tickets
-from fleet.upkeep import OWN_DAYS
+from fleet.upkeep import OWN_DAYS, Upkeep
 from runtime import telemetry as t
 from runtime.telemetry.times import Times
 
@@ -53,6 +52,7 @@ log = logging.getLogger("fleet")
 _HOUR_S = 3600.0
 _SETTINGS_S = 3600
 _OUTSIDE_S = 10.0
+_FAREWELL_S = 2.0
 _ONE_BROKER = "another controller works on %s: several need one broker that they share, given to each with --broker"
 
 
@@ -68,6 +68,8 @@ class Controller:
         settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = hold(settings.data / "lock")
         self.authority = Authority(settings.data / "authority", times.wall_ms(), crl_url=settings.crl_url)
+        self.upkeep = Upkeep(self.authority)
+        self.access = Access(settings, self.authority, self.upkeep, times.wall_ms)
         self.db = open_database(settings.store)
         try:
             inventory.belongs(self.db, self.authority)
@@ -102,10 +104,11 @@ class Controller:
             send=lambda device, ack: self._send(device, t.DownKind.ACK, ack, expiry_s=300),
             done=self._committed,
         )
-        self.link = Link(self._login(), self._patterns(), came=self.reception.came, up=self._up, published=self.post.published)
+        self.link = Link(self.access.login, self._patterns(), came=self.reception.came, up=self._up, published=self.post.published)
         self.registrar = Registrar(
             self.db,
             self.authority,
+            self.upkeep,
             settings.data / "authority",
             times.wall_ms,
             send=lambda device, kind, body, expiry_s: self._send(device, kind, body, expiry_s=expiry_s),
@@ -114,7 +117,14 @@ class Controller:
         )
         self.server = Server(self)
         self.projections = Projections(
-            settings.config, self.db, self.hub, own=self._own, now_ms=times.wall_ms, tenant=settings.tenant, console=self.server.url
+            settings.config,
+            self.db,
+            self.hub,
+            own=self.access.own,
+            now_ms=times.wall_ms,
+            mine=self.leads,
+            tenant=settings.tenant,
+            console=self.server.url,
         )
         self.alerts = Alerts(
             self.db,
@@ -134,12 +144,12 @@ class Controller:
             send_shadow=self._send_shadow,
             tell=self.hub.tell,
         )
-        self._led, self._leading = False, list[asyncio.Task[None]]()
+        self._led, self._leading, self._projecting = False, list[asyncio.Task[None]](), list[asyncio.Task[None]]()
         self._revocation = Revocation(
             self.db,
             self.authority,
             settings.data,
-            login=self._login(),
+            login=self.access.login,
             reload=self.broker.reload,
             copy=settings.outside.crl if settings.outside else None,
         )
@@ -154,13 +164,10 @@ class Controller:
         """Until the broker runs and the controller listens. Raises FleetError."""
         now = self.times.wall_ms()
         await asyncio.to_thread(self._revocation.write, now)
-        outside = self.settings.outside
-        if outside is None or outside.certificate is None:
-            login = self._login()
-            self._certify(login.name, login.certificate, login.key, now)
+        self.access.certify()
         await self._begin_to_lead()
         if isinstance(self.broker, Broker):
-            await self.broker.start(self.registrar.upkeep.keep("broker", self.broker.certify, now, self.names))
+            await self.broker.start(self.upkeep.keep("broker", self.broker.certify, now, self.names))
         else:
             await self.broker.start(self.authority.issue("broker", OWN_DAYS, now, names=self.names))
         await self.registrar.start(self.settings.broker_host, self.settings.renewal, self.names)
@@ -175,11 +182,11 @@ class Controller:
             self.steward.run(self.settings.watch_s),
         ):
             self._tasks.append(asyncio.create_task(self._guard(work)))
-        self._tasks += [asyncio.create_task(self._guard(work)) for work in self.projections.runs()]
+        self._projecting += [asyncio.create_task(self._guard(work)) for work in self.projections.runs()]
         if self.db.shared:
             self._leading.append(asyncio.create_task(self._guard(self._lead())))
             self._tasks.append(asyncio.create_task(self._guard(self.echo.run())))
-        patience = _OUTSIDE_S if outside is not None else float("inf")  # a console without boxes is better than none
+        patience = _OUTSIDE_S if self.settings.outside is not None else float("inf")  # a console without boxes is better than none
         loop = asyncio.get_running_loop()
         begun = loop.time()
         while not self.link.connected.is_set() and loop.time() - begun < patience:
@@ -196,16 +203,18 @@ class Controller:
 
     async def stop(self) -> None:
         """End everything; what was received but not committed will come again."""
-        for task in self._leading:
+        for task in self._leading + self._projecting:
             task.cancel()
         await asyncio.gather(*self._leading, return_exceptions=True)
-        with suppress(Unavailable):  # first of all, so that the next one need not wait for the rest
+        if self._projecting:  # what they say last, hosts hear before what the next controller says first
+            await asyncio.wait(self._projecting, timeout=_FAREWELL_S)
+        with suppress(Unavailable):  # before the rest, so that the next one need not wait for it
             await asyncio.to_thread(self.lease.release)
         await self.server.close()
         await self.registrar.close()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._projecting, return_exceptions=True)
         await self.broker.stop()
         self.db.close()
         self._lock.close()
@@ -213,12 +222,6 @@ class Controller:
     def leads(self) -> bool:
         """Whether this controller does what one of them has to do."""
         return self.lease.held(self.times.mono_ms())
-
-    @property
-    def broker_ca(self) -> bytes:
-        """Who signed the broker's certificate, and the boxes', whose new certificates they check by it."""
-        outside = self.settings.outside
-        return (outside.ca.read_bytes() if outside is not None and outside.ca is not None else b"") + self.authority.pem
 
     def nudge(self) -> None:
         """Look now, not in a moment: something was revoked or asked for."""
@@ -262,38 +265,6 @@ class Controller:
         """Another controller has a command for this box."""
         if self.leads():
             self.post.due(device)
-
-    def _own(self, name: str) -> Target:
-        """The fleet's own broker, as one of ours uses it."""
-        folder = self.settings.data / "authority"
-        certificate, key = folder / f"{name[1:]}.pem", folder / f"{name[1:]}.key"
-        self._certify(name, certificate, key, self.times.wall_ms())
-        login = self._login()
-        return Target(host=login.host, port=login.port, tls=True, ca=login.ca, certificate=certificate, key=key)
-
-    def _certify(self, name: str, certificate: Path, key: Path, now_ms: int) -> None:
-        """Keep a certificate of ours in these files."""
-
-        def write(issued: Issued) -> None:
-            write_private(certificate, issued.certificate)
-            write_private(key, issued.key)
-
-        write(self.registrar.upkeep.keep(name, write, now_ms))
-
-    def _login(self) -> Login:
-        folder, outside = self.settings.data / "authority", self.settings.outside
-        certificate, key = folder / "controller.pem", folder / "controller.key"
-        if outside is None:
-            host, port, name, ca = "localhost", self.settings.broker_port, CONTROLLER, folder / "ca.pem"
-            return Login(host=host, port=port, name=name, ca=ca, certificate=certificate, key=key)
-        return Login(
-            host=outside.host,
-            port=outside.port,
-            name=outside.name,
-            ca=outside.ca or folder / "ca.pem",
-            certificate=outside.certificate or certificate,
-            key=outside.key or key,
-        )
 
     def _let_go(self, token: tuple[int, int, int]) -> None:
         self.link.acknowledge(token)

@@ -29,6 +29,7 @@ class Registrar:
         self,
         db: Database,
         authority: Authority,
+        upkeep: Upkeep,
         folder: Path,
         now_ms: Callable[[], int],
         *,
@@ -36,14 +37,14 @@ class Registrar:
         strange: Callable[[str, str], None],
         tell: Callable[[set[str]], None],
     ) -> None:
-        self.upkeep = Upkeep(authority)
+        self._upkeep = upkeep
         self._db, self._authority, self._now = db, authority, now_ms
         self._send, self._strange, self._tell = send, strange, tell
         self._grace = Grace(db, authority, folder, now_ms, self._asked)
 
     async def start(self, host: str, port: int, names: tuple[str, ...]) -> None:
         """Listen for boxes whose certificate has ended; `names` are those of this machine."""
-        self._grace.certify(self.upkeep.keep("renewal", self._grace.certify, self._now(), names))
+        self._grace.certify(self._upkeep.keep("renewal", self._grace.certify, self._now(), names))
         await self._grace.start(host, port)
 
     async def close(self) -> None:
@@ -71,7 +72,7 @@ class Registrar:
 
     async def look(self) -> None:
         """Renew what is ours and due."""
-        for name in await asyncio.to_thread(self.upkeep.renew, self._now()):
+        for name in await asyncio.to_thread(self._upkeep.renew, self._now()):
             log.info("the certificate of %s was renewed", name)
 
     def _asked(self, device: str, state: str) -> None:

@@ -95,7 +95,7 @@ class Server:
             write_private(folder / "console.key", issued.key)
             context.load_cert_chain(folder / "console.pem", folder / "console.key")
 
-        show(controller.registrar.upkeep.keep("console", show, controller.times.wall_ms(), controller.names))
+        show(controller.upkeep.keep("console", show, controller.times.wall_ms(), controller.names))
         return context
 
 

@@ -1,6 +1,7 @@
-"""From the store to a projection's broker: everything at the beginning, then what changed, until the controller ends.
+"""From the store to a projection's broker: everything at the beginning, then what changed, while this controller is the one that tells it.
 
-What changes is told by the hub at once; a look at all boxes in a while finds what another controller on the same store has written.
+Whoever no longer is says farewell before the next one begins: it knows by its own clock, seconds before (fleet/lease.py). What changes is
+told by the hub at once; a look at all boxes in a while finds what another controller on the same store has written.
 """
 
 from __future__ import annotations
@@ -27,28 +28,41 @@ __all__ = ["DiscoveryFeed", "Feed", "SparkplugFeed"]
 log = logging.getLogger("projections")
 
 _LONGEST_S = 60.0
+_LOOK_S = 0.5
+"""How often it is asked whose turn it is; much less than the time for which nobody leads after a leader fell silent."""
 _LATE = 10_000
 """Late reports that may wait; more are not told to the hosts. The store has them."""
 
 
 class Feed(ABC):
-    """A projection with its connection. `run` until cancelled; it ends for nothing else."""
+    """A projection with its connection. `run` until cancelled; it ends for nothing else. `mine` is whether this controller tells it now."""
 
     name = ""
 
-    def __init__(self, db: Database, hub: Hub, where: Target, client_id: str, now_ms: Callable[[], int], sweep_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        db: Database,
+        hub: Hub,
+        where: Target,
+        client_id: str,
+        now_ms: Callable[[], int],
+        mine: Callable[[], bool],
+        sweep_s: float = 30.0,
+    ) -> None:
         self.connected = asyncio.Event()
         self.connects = self.sent = 0
         self._db, self._hub, self._where, self._client_id = db, hub, where, client_id
-        self._now, self._sweep_s = now_ms, sweep_s
+        self._now, self._mine, self._sweep_s = now_ms, mine, sweep_s
         self._marks: dict[str, tuple[Any, ...]] = {}
         self._late: deque[tuple[str, int, dict[str, Any]]] = deque(maxlen=_LATE)
         self._woken = asyncio.Event()
 
     async def run(self) -> None:
-        """Connect, tell, and connect again."""
+        """Connect, tell, and connect again, whenever it is this one's turn."""
         failures, told = 0, ""
         while True:
+            while not self._mine():  # noqa: ASYNC110 - a lease ends by the clock: nobody rings
+                await asyncio.sleep(_LOOK_S)
             try:
                 await self._session()
                 failures, told = 0, ""
@@ -66,8 +80,9 @@ class Feed(ABC):
 
     def late(self, device: str, ts: int, health: dict[str, Any]) -> None:
         """A box told this long after it was so."""
-        self._late.append((device, ts, health))
-        self._woken.set()
+        if self._mine():
+            self._late.append((device, ts, health))
+            self._woken.set()
 
     async def _session(self) -> None:
         outlet = Outlet(self._where, self._client_id)
@@ -89,8 +104,8 @@ class Feed(ABC):
         loop = asyncio.get_running_loop()
         sweep = loop.time() + self._sweep_s
         try:
-            while not outlet.ended:
-                left = max(0.0, sweep - loop.time())
+            while not outlet.ended and self._mine():
+                left = min(_LOOK_S, max(0.0, sweep - loop.time()))
                 await asyncio.wait((changes, came, woken), timeout=left, return_when=asyncio.FIRST_COMPLETED)
                 if came.done():
                     message, came = came.result(), asyncio.ensure_future(outlet.events.get())
@@ -130,6 +145,8 @@ class Feed(ABC):
     async def _send(self, outlet: Outlet, messages: Iterable[Publish]) -> None:
         def counted() -> Iterator[Publish]:
             for message in messages:
+                if not self._mine():  # the next one tells everything
+                    return
                 self.sent += 1
                 yield message
 

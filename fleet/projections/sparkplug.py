@@ -19,7 +19,7 @@ from fleet.projections.source import Box, values
 from runtime.telemetry import METRICS, STAGES, Per, Type
 from runtime.telemetry import Metric as Row
 
-__all__ = ["Ask", "Edge", "Sparkplug", "is_sparkplug_id"]
+__all__ = ["Ask", "Edge", "Sparkplug", "following", "is_sparkplug_id"]
 
 NAMESPACE = "spBv1.0"
 REBIRTH = "Node Control/Rebirth"
@@ -67,11 +67,16 @@ class _Device:
         self.kinds: dict[str, Datatype] = {}
 
 
-class Edge:
-    """The edge node. `bd_seq` is the number of the last CONNECT, -1 if there was none; `keep` gets each new one, to survive a restart."""
+def following(bd_seq: int) -> int:
+    """The number of the CONNECT after this one; that before the first is -1."""
+    return (bd_seq + 1) % 256
 
-    def __init__(self, settings: Sparkplug, bd_seq: int = -1, keep: Callable[[int], None] = lambda _: None) -> None:
-        self._settings, self._bd_seq, self._keep = settings, bd_seq, keep
+
+class Edge:
+    """The edge node. `number` gives each CONNECT its own, as `following` does; where it is counted survives a restart."""
+
+    def __init__(self, settings: Sparkplug, number: Callable[[int], int] = following) -> None:
+        self._settings, self._bd_seq, self._number = settings, -1, number
         self._seq = 0
         self._next_alias = 0
         self._born = False
@@ -91,8 +96,7 @@ class Edge:
 
     def will(self, now_ms: int) -> Publish:
         """The will of the next CONNECT: to be called once for each."""
-        self._bd_seq = (self._bd_seq + 1) % 256
-        self._keep(self._bd_seq)
+        self._bd_seq = self._number(self._bd_seq)
         self._born, self._devices = False, {}
         # What the host said in the session before does not count: its STATE is retained and comes again.
         self.host_online = not self._settings.primary_host

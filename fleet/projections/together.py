@@ -14,7 +14,7 @@ from fleet.live import Hub
 from fleet.projections.feed import DiscoveryFeed, Feed, SparkplugFeed
 from fleet.projections.homeassistant import Discovery, HomeAssistant
 from fleet.projections.outlet import Target
-from fleet.projections.sparkplug import NAMESPACE, Edge, Sparkplug
+from fleet.projections.sparkplug import NAMESPACE, Edge, Sparkplug, following
 
 __all__ = ["HOME_ASSISTANT", "SPARKPLUG", "Projections", "rights"]
 
@@ -24,7 +24,9 @@ _BD_SEQ = "sparkplug.bd_seq"
 
 
 class Projections:
-    """All that the configuration names. `own(NAME)` is the fleet's own broker, as NAME may use it."""
+    """All that the configuration names. `own(NAME)` is the fleet's own broker, as NAME may use it; they speak while this controller is
+    the one that does (`mine`).
+    """
 
     def __init__(
         self,
@@ -34,6 +36,7 @@ class Projections:
         *,
         own: Callable[[str], Target],
         now_ms: Callable[[], int],
+        mine: Callable[[], bool],
         tenant: str,
         console: str = "",
         sweep_s: float = 30.0,
@@ -44,13 +47,14 @@ class Projections:
             section = config.sparkplug
             where = section.broker.target if section.broker else own(SPARKPLUG)
             client_id = SPARKPLUG if section.broker is None else f"visavis-{section.group}-{section.edge}"
-            edge = Edge(section, _bd_seq(db), lambda number: _keep(db, number))
-            self.feeds.append(SparkplugFeed(edge, db, hub, where, client_id, now_ms, sweep_s))
+            edge = Edge(section, lambda _: _number(db))
+            self.feeds.append(SparkplugFeed(edge, db, hub, where, client_id, now_ms, mine, sweep_s))
         if config.home_assistant is not None:
             ours = config.home_assistant
             where = ours.broker.target if ours.broker else own(HOME_ASSISTANT)
             client_id = HOME_ASSISTANT if ours.broker is None else f"visavis-{tenant}"
-            self.feeds.append(DiscoveryFeed(Discovery(ours, tenant, console, _version()), db, hub, where, client_id, now_ms, sweep_s))
+            discovery = Discovery(ours, tenant, console, _version())
+            self.feeds.append(DiscoveryFeed(discovery, db, hub, where, client_id, now_ms, mine, sweep_s))
 
     def runs(self) -> list[Coroutine[Any, Any, None]]:
         """One for each; they run until they are cancelled."""
@@ -87,15 +91,14 @@ def rights(config: Config, tenant: str, readers: Iterable[str] = ()) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _bd_seq(db: Database) -> int:
-    found = db.read("SELECT content FROM memo WHERE name = ?", _BD_SEQ)
-    return int(found[0][0]) if found else -1
-
-
-def _keep(db: Database, number: int) -> None:
+def _number(db: Database) -> int:
+    """Counted in the store: a death that a host hears late is of another number than the birth by the next controller."""
     with db.write() as tx:
+        found = tx.run("SELECT content FROM memo WHERE name = ?", _BD_SEQ)
+        number = following(int(found[0][0]) if found else -1)
         sql = "INSERT INTO memo (name, content) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET content = excluded.content"
         tx.run(sql, _BD_SEQ, str(number))
+    return number
 
 
 def _version() -> str:

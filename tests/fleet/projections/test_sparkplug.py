@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fleet.projections.payload import Datatype, Metric, Payload, encode
 from fleet.projections.source import Box
-from fleet.projections.sparkplug import Ask, Edge, Sparkplug
+from fleet.projections.sparkplug import Ask, Edge, Sparkplug, following
 from runtime.telemetry import METRICS
 
 NOW = 1_790_000_000_000
@@ -41,8 +41,12 @@ class World:
 
     def __init__(self, decode, **more):
         self.decode, self.kept = decode, []
-        self.edge = Edge(Sparkplug(group="Stores", **more), keep=self.kept.append)
+        self.edge = Edge(Sparkplug(group="Stores", **more), self._number)
         self.said = []
+
+    def _number(self, last):
+        self.kept.append(following(last))
+        return self.kept[-1]
 
     def connect(self, *boxes, now=NOW):
         """A session with these boxes; returns the will."""
@@ -172,7 +176,7 @@ def births_are_numbered(world):
     numbers = [fresh.decode(fresh.edge.will(NOW).payload)["metrics"][0]["value"] for _ in range(258)]
     assert numbers == [*range(256), 0, 1]
     assert fresh.kept == numbers
-    again = Edge(Sparkplug(group="Stores"), fresh.kept[-1])
+    again = Edge(Sparkplug(group="Stores"), lambda _: following(fresh.kept[-1]))
     assert world.decode(again.will(NOW).payload)["metrics"][0]["value"] == 2
 
 
