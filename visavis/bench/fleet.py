@@ -3,7 +3,8 @@
 What was sent is counted from the ledgers of simulator and uplinks, never from the store. `ingest_lag_s` is from a box's publish to the
 moment when another connection to the store sees the event (it looks every 20 ms). `console_ms` is a request from this machine from
 its first byte to the answer's last. `storm_back_s` is from SIGKILL of the broker until every box is connected again. CPU is in percent of
-one core over the time of load; `cpu_ms_a_connection` is what each process took until all boxes were connected (handshake, first reports,
+one core over the time of load, where the real uplinks have an event each second; `uplink_at_rest` is for the reports alone, over the half
+minute after it. `cpu_ms_a_connection` is what each process took until all boxes were connected (handshake, first reports,
 the start of the process), by box; `cpu_ms_a_message` what it took under load, by message of a simulated box. `growth` generates the store
 of a chain and times the console's queries on it.
 """
@@ -93,7 +94,11 @@ class _Bench:
             sent = max(1, self._simulator.seen.counts.get("kept", 0) - kept)
             wrote = _processes.written_mb(self._controller.pid) - wrote  # of one life: nonsense after a kill
             memory = {name: round(_processes.pss_mb(pid), 1) for name, pid in self._pids().items()}
+        resting = self._uplinks[-1]
+        resting.quieten()
+        began, before = self._times.mono_ms(), _processes.cpu_s(resting.pid)
         offline_s = self._one_is_lost()
+        at_rest = round(100_000 * (_processes.cpu_s(resting.pid) - before) / (self._times.mono_ms() - began), 2)
         self._drain()
         record = ledger.read(self._ledger)
         verdict = proof.compare(record, self._controller.db)
@@ -109,7 +114,7 @@ class _Bench:
             "console_failed": pages.failed,
             "storm_back_s": back_s,
             "offline_detected_s": offline_s,
-            "cpu": cpu,
+            "cpu": cpu | {"uplink_at_rest": at_rest},
             "cpu_ms_a_connection": each,
             "cpu_ms_a_message": {name: round(10 * cpu[name] * took_s / sent, 3) for name in ("broker", "controller", "simulator")},
             "controller_writes_mb_a_second": None if self._killed["controller"] else round(wrote / took_s, 2),
