@@ -25,7 +25,7 @@ class Screen:
     """Sends through `tell(kind, **fields)`; nothing of a visit outlives it here."""
 
     def __init__(self, pack: Pack, tell: Callable[..., None]) -> None:
-        self._pack = pack
+        self.pack = pack
         self._tell = tell
         self._notices: dict[str, m.Notice] = {}
         self._prepared: dict[int, m.Reply] = {}  # card and question of turns that are not granted yet
@@ -84,7 +84,7 @@ class Screen:
         for turn in [turn for turn in self._prepared if turn < self.floor.turn]:
             del self._prepared[turn]
         if reply:
-            self._shown = {"card": reply.card or self._shown.get("card", ""), "answers": answers(self._pack, reply.expects)}
+            self._shown = {"card": reply.card or self._shown.get("card", ""), "answers": answers(self.pack, reply.expects)}
             self._tell("reply", **self._shown)
 
     # --- notices

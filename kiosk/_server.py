@@ -70,10 +70,11 @@ class Host(Protocol):
 class Server:
     """Serves until closed. Use: `await server.start(port)`, then `await server.close()`."""
 
-    def __init__(self, host: Host, token: str, logo: Path | None = None) -> None:
+    def __init__(self, host: Host, token: str) -> None:
         self._host = host
         self._token = token
-        self._logo = logo
+        self.logo: Path | None = None
+        """The store's sign."""
         self._files = {f"/{path.relative_to(_PAGE)}": path.read_bytes() for path in _PAGE.rglob("*") if path.suffix in _TYPES}
         self._guard = Guard(token, 0)
         self._runner: web.AppRunner | None = None
@@ -122,9 +123,10 @@ class Server:
 
     async def _logo_file(self, request: web.Request) -> web.StreamResponse:
         self._guard.check_host(request)
-        if self._logo is None or not self._logo.is_file():
+        logo = self.logo
+        if logo is None or not logo.is_file():
             raise web.HTTPNotFound(headers=HEADERS)
-        return web.Response(body=self._logo.read_bytes(), content_type=_TYPES.get(self._logo.suffix, "image/png"), headers=HEADERS)
+        return web.Response(body=logo.read_bytes(), content_type=_TYPES.get(logo.suffix, "image/png"), headers=HEADERS)
 
     async def _alive(self, request: web.Request) -> web.StreamResponse:
         self._guard.check_host(request)

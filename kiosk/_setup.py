@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import zlib
+from pathlib import Path
 from typing import Any
 
 from runtime.config import Config
 from runtime.messages import VOICE_RATE
 from runtime.packs import Pack
 
-__all__ = ["answers", "setup"]
+__all__ = ["answers", "logo_of", "setup"]
 
 _MOST_ANSWERS = 8
+
+
+def logo_of(pack: Pack) -> Path | None:
+    """The file of the store's sign; None if it has none."""
+    return pack.path / pack.brand.logo if pack.brand.logo else None
 
 
 def setup(config: Config, pack: Pack, boot_id: str) -> dict[str, Any]:
@@ -20,7 +27,8 @@ def setup(config: Config, pack: Pack, boot_id: str) -> dict[str, Any]:
         "brand": {
             "title": pack.brand.title,
             "accent": pack.brand.accent,
-            "logo": bool(pack.brand.logo),
+            # Another address for another pack's: a browser does not look again at one that it knows.
+            "logo": f"/logo?{zlib.crc32(str(logo).encode()):08x}" if (logo := logo_of(pack)) else "",
             "background": pack.brand.background if pack.brand.background.startswith("#") else "",
         },
         "persona": pack.persona.name,

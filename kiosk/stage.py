@@ -20,15 +20,17 @@ from kiosk import _protocol as p
 from kiosk._guard import Guard
 from kiosk._house import House
 from kiosk._mic import Microphone
+from kiosk._pack import PackFollower
 from kiosk._page import PageLink
 from kiosk._playout import HINT_LIMIT_NS, Playout
 from kiosk._screen import Screen
 from kiosk._server import Server
-from kiosk._setup import setup
+from kiosk._setup import logo_of, setup
 from kiosk._video import FrameRecorder, VideoSender
 from runtime import messages as m
 from runtime.bus import LinkError
 from runtime.context import Context
+from runtime.packs import Pack
 
 __all__ = ["PORT_FILE", "Stage", "main"]
 
@@ -70,6 +72,8 @@ class Stage:
         self._counts = {"pages": 0, "reloads": 0, "lost": 0}
         self._awake = asyncio.Event()
         self._farewell: asyncio.Task[None] | None = None
+        self._server = Server(self, ctx.boot.token)
+        self._pack = PackFollower(ctx, self._put_on)
         self._links: dict[str, Callable[[Any, int], None]] = {
             "video": lambda frame, _: self.video.offer(frame),
             "activity": self._on_activity,
@@ -80,7 +84,8 @@ class Stage:
             "sound": self._on_sound,
             "house": lambda setting, _: self._house.take(setting),
             "notice": lambda notice, _: self._screen.note(notice.code, notice.text, notice.audience),
-            "nodes": lambda event, _: self._on_node(event),
+            "nodes": lambda event, _: self._screen.on_node(event),
+            "pack": lambda told, _: self._pack.take(told),
         }
         self._messages: dict[type[p.FromPage], Callable[[PageLink, Any, int], None]] = {
             p.Hello: self._on_hello,
@@ -100,9 +105,8 @@ class Stage:
     async def run(self) -> None:
         """Serve until the context is stopping."""
         ctx = self._ctx
-        logo = ctx.pack.path / ctx.pack.brand.logo if ctx.pack.brand.logo else None
-        server = Server(self, ctx.boot.token, logo)
-        port = await server.start(ctx.config.stage.port)
+        self._server.logo = logo_of(ctx.pack)
+        port = await self._server.start(ctx.config.stage.port)
         with suppress(OSError):  # the disk is full: only who set port 0 misses the file
             (Path(ctx.boot.run_dir) / PORT_FILE).write_text(str(port))
         loop = asyncio.get_running_loop()
@@ -117,7 +121,7 @@ class Stage:
         finally:
             for task in tasks:
                 task.cancel()
-            await server.close()
+            await self._server.close()
             self.video.close()
 
     async def _play(self) -> None:
@@ -195,8 +199,16 @@ class Stage:
         else:
             self._playout.duck(now)
 
-    def _on_node(self, event: m.NodeEvent) -> None:
-        self._screen.on_node(event)
+    def _put_on(self, pack: Pack) -> None:
+        """Another pack serves."""
+        self._screen.pack, self._server.logo = pack, logo_of(pack)
+        self._house.speak(pack.languages)
+        self._tell("pack", **self._setup())
+        self._screen.repeat()
+
+    def _setup(self) -> dict[str, Any]:
+        """What a page has to know before anything else."""
+        return {**setup(self._ctx.config, self._ctx.pack, self._boot_id), "house": self._house.values}
 
     def _tell(self, kind: str, /, **what: Any) -> None:
         if self._page:
@@ -261,7 +273,7 @@ class Stage:
         self._page = page
         self._counts["pages"] += 1
         self._pinged_ns = 0
-        page.tell("setup", **setup(self._ctx.config, self._ctx.pack, self._boot_id), house=self._house.values)
+        page.tell("setup", **self._setup())
         self._screen.repeat()
         self._screen.note("page-stuck", "", "technician")
         self._publish_input(m.InputKind.PAGE, "open")

@@ -174,6 +174,7 @@ class Config(Section, frozen=True, kw_only=True):
     """The whole file. Relative paths are relative to the file."""
 
     pack_path: Path = _ROOT / "kiosk" / "packs" / "coffee-bar"
+    packs_path: Path | None = None  # a folder of further packs that the fleet may choose, beside those next to pack_path
     avatar_path: Path = _ROOT / "engines" / "avatars" / "stock"
     stage: StagePage = StagePage()
     voice: VoiceOut = VoiceOut()
@@ -237,6 +238,8 @@ def _check(config: Config, file: str, mistakes: Mistakes) -> None:
         mistakes.add(file, "turn.min_wait_ms", f"{config.turn.min_wait_ms} is more than turn.max_wait_ms ({config.turn.max_wait_ms})")
     if not (config.pack_path / "pack.toml").is_file():
         mistakes.add(file, "pack_path", f"no experience pack there (no pack.toml in {config.pack_path})")
+    if config.packs_path is not None and not config.packs_path.is_dir():
+        mistakes.add(file, "packs_path", f"no such folder ({config.packs_path})")
     if config.language.engine == "openai" and not config.language.base_url:
         mistakes.add(file, "language.base_url", "is missing: engine openai needs the server's address, e.g. http://127.0.0.1:8080/v1")
     if config.language.base_url and not config.language.base_url.startswith(("http://", "https://")):

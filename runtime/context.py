@@ -68,15 +68,12 @@ class Bootstrap(msgspec.Struct, frozen=True):
     token: str = ""  # the page's per-boot secret
     timeline: str = ""  # turn records are written here, "" nowhere
     options: dict[str, str] = {}
+    pack: str = ""  # folder of the experience pack that serves, "" that of kiosk.toml
 
 
 def link_path(run_dir: str | Path, name: str) -> str:
     """The ZeroMQ endpoint of link `name`."""
     return f"ipc://{run_dir}/{name}"
-
-
-def _prefix(name: str) -> int:
-    return next(i for i, row in enumerate(topology.LINKS, start=1) if row.name == name)
 
 
 class Context:
@@ -99,6 +96,7 @@ class Context:
         self._notices: dict[str, Notice] = {}  # those that hold
         self._values: dict[str, float | str] = {}
         self._stage_lives = 0
+        self._pack: Pack | None = None
         for row in topology.LINKS:
             self._open(row)
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -108,7 +106,7 @@ class Context:
             self._poll.register(source.fd, select.POLLIN)
 
     def _open(self, row: topology.Link) -> None:
-        path, prefix = link_path(self.boot.run_dir, row.name), _prefix(row.name)
+        path, prefix = link_path(self.boot.run_dir, row.name), topology.prefix(row.name)
         payload = row.payload or FrameDescriptor
         if row.src in (self.name, topology.ANY):
             if row.kind is topology.Kind.COMMAND:
@@ -131,10 +129,22 @@ class Context:
         """kiosk.toml, validated (the supervisor has already refused a broken one)."""
         return load_config(Path(self.boot.config) if self.boot.config else None)
 
-    @cached_property
+    @property
+    def pack_path(self) -> Path:
+        """The folder of the pack that served when this node was started; for nodes that say in NODES how they come to another one."""
+        assert topology.node(self.name).pack is not topology.PackUse.NONE, f"{self.name} says in NODES that it reads no pack"
+        return Path(self.boot.pack) if self.boot.pack else self.config.pack_path
+
+    @property
     def pack(self) -> Pack:
         """The store's experience pack."""
-        return load_pack(self.config.pack_path)
+        if self._pack is None:
+            self._pack = load_pack(self.pack_path)
+        return self._pack
+
+    @pack.setter
+    def pack(self, pack: Pack) -> None:
+        self._pack = pack
 
     # --- life
 

@@ -36,6 +36,9 @@ __all__ = [
     "NodeState",
     "NodeStats",
     "Notice",
+    "PackPhase",
+    "PackServes",
+    "PackWanted",
     "Phoneme",
     "Playhead",
     "Posture",
@@ -379,6 +382,38 @@ class HouseSetting(Message, frozen=True):
 
     name: str
     value: float | str
+
+
+class PackWanted(Message, frozen=True):
+    """`wish`: the uplink → the supervisor: serve the experience pack in this folder, once nobody is being served; not after `until_ns`.
+
+    A wish replaces the one before; one for the pack that serves takes it back.
+    """
+
+    pack: str
+    ask: int  # names the wish
+    until_ns: int
+
+
+class PackPhase(str, Enum):
+    """How far a change of the pack is."""
+
+    SERVES = "serves"  # none is under way
+    WAITS = "waits"  # for the visitor to go
+    CHANGES = "changes"  # the nodes that read it are started anew, one after another
+    RETURNS = "returns"  # one did not come up with it: those that had changed go back
+
+
+class PackServes(Message, frozen=True):
+    """`pack`: the supervisor: the pack in folder `pack` serves ("": that of kiosk.toml); with every change and once a second.
+
+    `ask` is the newest wish that was taken; `reason` says why its pack does not serve, once nothing is under way.
+    """
+
+    pack: str
+    phase: PackPhase = PackPhase.SERVES
+    ask: int = 0
+    reason: str = ""
 
 
 class NodeState(str, Enum):

@@ -58,6 +58,7 @@ __all__ = [
     "Talk",
     "Tool",
     "Value",
+    "brand_of",
     "load",
     "request_rule",
 ]
@@ -158,6 +159,15 @@ def load(path: Path) -> Pack:
         objectives=objectives.objective,
         knowledge=knowledge,
     )
+
+
+def brand_of(path: Path) -> Brand:
+    """How the pack in folder `path` looks, without the rest of it. Raises PackError if its pack.toml is wrong."""
+    mistakes = Mistakes()
+    main = _read(Main, path / "pack.toml", mistakes, required=True)
+    if main is None:
+        raise PackError(str(mistakes))
+    return main.brand
 
 
 def _read(kind: type[T], path: Path, mistakes: Mistakes, *, required: bool = False) -> T | None:

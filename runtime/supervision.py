@@ -3,6 +3,7 @@
 A node is started, is ready when it says so, and must show progress. Dead: restarted alone, at once the first time, then with a back-off
 that doubles while it keeps dying. Alive but stuck: a stack dump, then the kill. After `MAX_CRASHES` within `CRASH_WINDOW_NS` it is given
 up, which takes its feature away, and tried again once a minute: the box is unattended for months, and what was wrong may have passed.
+One that is to be renewed is told to end and comes back at once; that is no crash.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from enum import Enum
 from runtime.messages import NodeState
 from runtime.topology import Node
 
-__all__ = ["Action", "Announce", "Command", "Event", "Exited", "Life", "Tick", "decide"]
+__all__ = ["RENEWED", "Action", "Announce", "Command", "Event", "Exited", "Life", "Renew", "Tick", "decide"]
 
 SECOND = 1_000_000_000
 FIRST_DELAY_NS = SECOND // 10
@@ -28,6 +29,10 @@ STUCK_FLOOR_NS = 4 * SECOND
 DUMP_GRACE_NS = SECOND // 4
 CANNOT_WORK_HERE = 78
 """Exit status (EX_CONFIG) by which a node says that a restart would not help."""
+LEAVE_LIMIT_NS = 3 * SECOND
+"""A node that is told to end may take so long: it closes models and sockets."""
+RENEWED = "renewed: it comes back at once"
+"""The reason of a node that went down because it was to be renewed."""
 
 
 class Command(Enum):
@@ -35,6 +40,7 @@ class Command(Enum):
 
     START = "start"
     DUMP = "dump"  # SIGUSR1: faulthandler writes all stacks
+    END = "end"  # SIGTERM
     KILL = "kill"
     CLEAN = "clean"  # clear pins and board line of the dead process
 
@@ -65,7 +71,12 @@ class Exited:
     status: int
 
 
-Event = Tick | Exited
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Start the node anew, wherever it is in its life: what it read at its start has changed."""
+
+
+Event = Tick | Exited | Renew
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,25 +92,36 @@ class Life:
     crashes: tuple[int, ...] = ()
     dumped_ns: int = 0
     killed: bool = False
+    leaving_ns: int = 0  # since when it ends because it is to be renewed; 0: it is not
 
 
 def decide(life: Life, event: Event, now_ns: int) -> tuple[Life, tuple[Action, ...]]:
     """The node's next state and what to do about it; `now_ns` is CLOCK_MONOTONIC."""
     if isinstance(event, Exited):
         return _exited(life, event.status, now_ns)
+    if isinstance(event, Renew):
+        return _renew(life, now_ns)
     if not life.alive:
         return _start(life, now_ns) if now_ns >= life.due_ns else (life, ())
     return _watch(life, event, now_ns)
 
 
 def _start(life: Life, now_ns: int) -> tuple[Life, tuple[Action, ...]]:
-    started = replace(life, state=NodeState.STARTING, alive=True, started_ns=now_ns, dumped_ns=0, killed=False)
+    started = replace(life, state=NodeState.STARTING, alive=True, started_ns=now_ns, dumped_ns=0, killed=False, leaving_ns=0)
     return started, (Command.START, Announce(NodeState.STARTING))
+
+
+def _renew(life: Life, now_ns: int) -> tuple[Life, tuple[Action, ...]]:
+    if not life.alive:  # it waits to be tried again: now, and what it died of before does not count
+        return replace(life, due_ns=now_ns, crashes=()), ()
+    return (life, ()) if life.leaving_ns else (replace(life, leaving_ns=now_ns), (Command.END,))
 
 
 def _watch(life: Life, tick: Tick, now_ns: int) -> tuple[Life, tuple[Action, ...]]:
     if life.killed:
         return life, ()
+    if life.leaving_ns:
+        return (life, ()) if now_ns - life.leaving_ns < LEAVE_LIMIT_NS else (replace(life, killed=True), (Command.KILL,))
     if life.dumped_ns:
         if now_ns - life.dumped_ns < DUMP_GRACE_NS:
             return life, ()
@@ -114,6 +136,9 @@ def _watch(life: Life, tick: Tick, now_ns: int) -> tuple[Life, tuple[Action, ...
 
 
 def _exited(life: Life, status: int, now_ns: int) -> tuple[Life, tuple[Action, ...]]:
+    if life.leaving_ns:
+        renewed = replace(life, state=NodeState.DOWN, alive=False, due_ns=now_ns, leaving_ns=0)
+        return renewed, (Command.CLEAN, Announce(NodeState.DOWN, RENEWED))
     crashes = (*(t for t in life.crashes if now_ns - t < CRASH_WINDOW_NS), now_ns)
     hopeless = status == CANNOT_WORK_HERE or len(crashes) >= MAX_CRASHES
     state = NodeState.GIVEN_UP if hopeless else NodeState.DOWN

@@ -41,9 +41,10 @@ from runtime.bus import (
 from runtime.config import load as load_config
 from runtime.context import Bootstrap, link_path
 from runtime.messages import NodeEvent, NodeState
-from runtime.packs import load as load_pack
+from runtime.packchoice import serving
+from runtime.packdesk import PackDesk
 from runtime.sharedstate import Board, create_board, create_checkpoint
-from runtime.supervision import Announce, Command, Exited, Life, Tick, decide
+from runtime.supervision import RENEWED, Announce, Command, Exited, Life, Renew, Tick, decide
 
 __all__ = ["NoRunDir", "PortInUse", "Supervisor", "run"]
 
@@ -82,6 +83,7 @@ class Supervisor:
         *,
         nodes: Sequence[topology.Node] = OWN_NODES,
         run_dir: Path | None = None,
+        pack: Path | None = None,
         timeline: str = "",
         options: dict[str, str] | None = None,
         on_ready: Callable[[], None] | None = None,
@@ -107,8 +109,8 @@ class Supervisor:
         self._poll.register(self._wake_r, select.POLLIN)
         self._stopping = False
         self._zmq = zmq.Context(1)
-        prefix = next(i for i, row in enumerate(topology.LINKS, start=1) if row.name == "nodes")
-        self._events = Publisher(self._zmq, link_path(self.run_dir, "nodes"), prefix, NodeEvent)
+        self._events = Publisher(self._zmq, link_path(self.run_dir, "nodes"), topology.prefix("nodes"), NodeEvent)
+        self._desk = PackDesk(self._zmq, self.run_dir, str(pack or ""), nodes)
 
     def stop(self) -> None:
         """End `run()`; safe in a signal handler and from another thread."""
@@ -134,6 +136,8 @@ class Supervisor:
 
     def _step(self) -> None:
         now = time.monotonic_ns()
+        for name in self._desk.step(self.lives, now):
+            self._apply(name, *decide(self.lives[name], Renew(), now))
         nodes = []
         for name, life in self.lives.items():
             beat_ns, beats, ready = self._board.read(self._lines[name])
@@ -166,16 +170,20 @@ class Supervisor:
                     return
             elif action is Command.DUMP:
                 self._signal(name, signal.SIGUSR1)
+            elif action is Command.END:
+                self._signal(name, signal.SIGTERM)
             elif action is Command.KILL:
                 self._signal(name, signal.SIGKILL)
             else:
                 self._clean(name)
 
     def _announce(self, life: Life, what: Announce) -> None:
-        if what.reason:
+        now = time.monotonic_ns()
+        if what.reason and what.reason != RENEWED:
             level = logging.ERROR if what.state is NodeState.GIVEN_UP else logging.WARNING
             log.log(level, "%s %s (restart %d)", life.node.name, what.reason, life.restarts)
-        self._events.send(NodeEvent(0, time.monotonic_ns(), life.node.name, what.state, life.restarts, what.reason))
+        self._events.send(NodeEvent(0, now, life.node.name, what.state, life.restarts, what.reason))
+        self._desk.announced(life.node.name, what, now)
 
     def _start(self, node: topology.Node) -> None:
         boot = Bootstrap(
@@ -191,6 +199,7 @@ class Supervisor:
             token=self.token,
             timeline=self._timeline,
             options=self._options,
+            pack=self._desk.pack_of(node.name),
         )
         fd = os.memfd_create(f"visavis-boot-{node.name}")
         os.write(fd, msgspec.json.encode(boot))
@@ -259,6 +268,7 @@ class Supervisor:
                 process.wait()
         self._board.close()
         self._events.close()
+        self._desk.close()
         self._zmq.destroy(linger=0)
         for ring in self._rings.values():
             ring.close()
@@ -348,12 +358,15 @@ def run(
     Raises ConfigError, PackError or PortInUse, each with one line per mistake, before anything is started.
     """
     settings = load_config(config)
-    load_pack(settings.pack_path)
+    pack, why_not = serving(settings)
     check_port(settings.stage.port)
     logging.basicConfig(level=settings.log.level.upper(), format="%(name)s: %(message)s", stream=sys.stderr)
+    if why_not:
+        log.warning("%s", why_not)
     url = f"http://localhost:{settings.stage.port}"
     supervisor = Supervisor(
         config,
+        pack=pack,
         timeline=timeline,
         options={"log_level": settings.log.level.upper()} | (options or {}),
         on_ready=(lambda: on_ready(url)) if on_ready else None,

@@ -13,7 +13,7 @@ import msgspec
 from runtime import messages as m
 from runtime.bus import NV12, AudioRingSpec, FrameRingSpec
 
-__all__ = ["ANY", "LINKS", "NODES", "Kind", "Link", "Node", "link", "node"]
+__all__ = ["ANY", "LINKS", "NODES", "Kind", "Link", "Node", "PackUse", "link", "node", "prefix"]
 
 ANY = "*"
 SUPERVISOR = "supervisor"
@@ -25,6 +25,14 @@ class Kind(str, Enum):
     LATEST = "latest"  # drained to the newest, the gap is the drop count
     STREAM = "stream"  # ordered, a gap is an error event
     COMMAND = "command"  # bounded, each with a deadline; overflow raises
+
+
+class PackUse(str, Enum):
+    """How a node comes to another experience pack."""
+
+    NONE = "none"  # it reads none
+    START = "start"  # it is started anew
+    LIVE = "live"  # link `pack` tells it: the face must not be gone, nor the line to the fleet
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -41,6 +49,7 @@ class Node(msgspec.Struct, frozen=True):
     essential: bool = False
     external: bool = False  # not started by the supervisor: Chromium, which has a row only for its budget
     nice: int = 0
+    pack: PackUse = PackUse.NONE
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -58,16 +67,16 @@ class Link(msgspec.Struct, frozen=True):
 
 
 NODES: tuple[Node, ...] = (
-    Node("renderer", "runtime.nodes.renderer", cpu_pct=45, pss_mb=200, beat_s=0.5, essential=True),
-    Node("stage", "kiosk.stage", cpu_pct=15, pss_mb=120, beat_s=1.0, essential=True, nice=-2),
+    Node("renderer", "runtime.nodes.renderer", cpu_pct=45, pss_mb=200, beat_s=0.5, essential=True, pack=PackUse.LIVE),
+    Node("stage", "kiosk.stage", cpu_pct=15, pss_mb=120, beat_s=1.0, essential=True, nice=-2, pack=PackUse.LIVE),
     Node("listener", "runtime.nodes.listener", cpu_pct=30, pss_mb=160, beat_s=1.0),
-    Node("recogniser", "runtime.nodes.recogniser", cpu_pct=35, pss_mb=160, beat_s=2.0),
-    Node("conductor", "runtime.nodes.conductor", cpu_pct=4, pss_mb=50, beat_s=0.5, essential=True),
-    Node("dialogue", "runtime.nodes.dialogue", cpu_pct=20, pss_mb=90, beat_s=2.0),
-    Node("voice", "runtime.nodes.voice", cpu_pct=15, pss_mb=90, beat_s=1.0),
+    Node("recogniser", "runtime.nodes.recogniser", cpu_pct=35, pss_mb=160, beat_s=2.0, pack=PackUse.START),
+    Node("conductor", "runtime.nodes.conductor", cpu_pct=4, pss_mb=50, beat_s=0.5, essential=True, pack=PackUse.START),
+    Node("dialogue", "runtime.nodes.dialogue", cpu_pct=20, pss_mb=90, beat_s=2.0, pack=PackUse.START),
+    Node("voice", "runtime.nodes.voice", cpu_pct=15, pss_mb=90, beat_s=1.0, pack=PackUse.START),
     Node("health", "runtime.nodes.health", cpu_pct=2, pss_mb=50, beat_s=2.0),
     Node("governor", "runtime.nodes.governor", cpu_pct=1, pss_mb=45, beat_s=2.0),
-    Node("uplink", "runtime.nodes.uplink", cpu_pct=1, pss_mb=60, beat_s=2.0, nice=10),
+    Node("uplink", "runtime.nodes.uplink", cpu_pct=1, pss_mb=60, beat_s=2.0, nice=10, pack=PackUse.LIVE),
     Node("chromium", "", cpu_pct=45, pss_mb=450, beat_s=1.0, external=True),
 )
 
@@ -82,7 +91,7 @@ LINKS: tuple[Link, ...] = (
     Link("mic", Kind.STREAM, "stage", ("listener", "recogniser"), m.MicTick, hz=50, ring=MIC_RING),
     Link("activity", Kind.STREAM, "listener", ("conductor", "stage", "recogniser", "renderer", "uplink"), m.Activity, hz=10),
     Link("words", Kind.STREAM, "recogniser", ("conductor", "stage"), m.Transcript, hz=20),
-    Link("floor", Kind.STREAM, "conductor", _ALL, m.Floor, hz=2),
+    Link("floor", Kind.STREAM, "conductor", (*_ALL, SUPERVISOR), m.Floor, hz=2),
     Link("ask", Kind.COMMAND, "conductor", ("dialogue",), m.Ask, hz=1, deadline_ms=5000, capacity=16),
     Link("reply", Kind.STREAM, "dialogue", ("voice", "conductor", "stage", "recogniser"), m.Reply, hz=3),
     Link("say", Kind.COMMAND, "conductor", ("voice",), m.Say, hz=1, deadline_ms=5000, capacity=64),
@@ -93,6 +102,8 @@ LINKS: tuple[Link, ...] = (
     Link("visitor", Kind.COMMAND, "stage", ("conductor",), m.VisitorInput, hz=1, deadline_ms=15_000, capacity=16),
     Link("notice", Kind.COMMAND, ANY, ("stage",), m.Notice, hz=1, deadline_ms=120_000, capacity=32),
     Link("house", Kind.COMMAND, "uplink", ("stage",), m.HouseSetting, hz=1, deadline_ms=120_000, capacity=16),
+    Link("wish", Kind.COMMAND, "uplink", (SUPERVISOR,), m.PackWanted, hz=1, deadline_ms=10_000, capacity=4),
+    Link("pack", Kind.LATEST, SUPERVISOR, ("renderer", "stage", "uplink"), m.PackServes, hz=1),
     # The payload of `video` is the frame descriptor itself.
     Link("video", Kind.LATEST, "renderer", ("stage",), None, hz=30, ring=VIDEO_RING),
     Link("drawn", Kind.LATEST, "renderer", ("governor",), m.Drawn, hz=1),
@@ -113,6 +124,11 @@ def node(name: str) -> Node:
 def link(name: str) -> Link:
     """The row of link `name`; KeyError if there is none."""
     return next((row for row in LINKS if row.name == name), None) or _missing("link", name)
+
+
+def prefix(name: str) -> int:
+    """The byte that begins each message of link `name`; KeyError if there is none."""
+    return LINKS.index(link(name)) + 1
 
 
 def _missing(what: str, name: str) -> NoReturn:

@@ -17,6 +17,7 @@ import msgspec
 
 from runtime.config import Config, ConfigError, environment
 from runtime.config import load as load_config
+from runtime.packchoice import kept_choice, serving
 from runtime.packs import PackError
 from runtime.packs import load as load_pack
 
@@ -105,10 +106,14 @@ def _pack(config: Config | None) -> Finding:
     if config is None:
         return Finding("experience pack", "falls back", "not looked at: the configuration is broken")
     try:
-        pack = load_pack(config.pack_path)
+        path, why_not = serving(config)
     except PackError as error:
         return Finding("experience pack", "fails", "; ".join(str(error).splitlines()), "mend the pack, or set pack_path in kiosk.toml")
-    return Finding("experience pack", "works", str(pack.path))
+    if why_not:
+        return Finding("experience pack", "falls back", why_not, "install that pack, or choose another one in the fleet's console")
+    choice = kept_choice(config)
+    chosen = f", chosen by the fleet ({choice.by}) instead of {config.pack_path.name}" if choice else ""
+    return Finding("experience pack", "works", f"{path}{chosen}")
 
 
 def _port(config: Config | None) -> Finding:
@@ -149,7 +154,7 @@ def _selected(what: str, selection: Any, name: str) -> Finding:
 def _recognition(config: Config) -> Finding:
     from engines import recognition
 
-    pack = load_pack(config.pack_path)
+    pack = load_pack(serving(config)[0])
     selection = _call_select(recognition.select, config.recognition.engine, pack, config.recognition.model)
     return _selected("recognition", selection, _engine_name(selection))
 

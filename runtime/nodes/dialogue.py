@@ -76,11 +76,18 @@ class _Pending(msgspec.Struct):
     request: ChatRequest | None = None  # to be asked when the turn is granted
 
 
+class _Kept(msgspec.Struct, frozen=True):
+    """What survives the node, and the folder of the pack that it is about."""
+
+    pack: str
+    state: State
+
+
 class Dialogue:
     """The dialogue of one kiosk. Methods are called on the node's loop, one per message."""
 
     def __init__(self, pack: Pack, engine: LanguageEngine, house: House, seed: int = 0) -> None:
-        self.mind = Mind(pack, seed)
+        self.mind, self._pack = Mind(pack, seed), pack
         self._engine = engine
         self._has_model = not isinstance(engine, GroundedEngine)
         self._house = house
@@ -277,7 +284,7 @@ class Dialogue:
         state = self.state
         while True:
             try:
-                self._house.checkpoint.save(msgspec.json.encode(state))
+                self._house.checkpoint.save(msgspec.json.encode(_Kept(str(self._pack.path), state)))
             except ValueError:  # too large: the oldest turns matter least
                 if not state.turns:
                     return
@@ -289,7 +296,9 @@ class Dialogue:
         saved = self._house.checkpoint.load()
         if saved:
             with suppress(msgspec.DecodeError, msgspec.ValidationError):
-                return msgspec.json.decode(saved, type=State)
+                kept = msgspec.json.decode(saved, type=_Kept)
+                # An order of another pack's tools cannot go on.
+                return kept.state if kept.pack == str(self._pack.path) else State(visit=kept.state.visit)
         return State()
 
     async def close(self) -> None:

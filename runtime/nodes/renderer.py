@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from runtime.bus import FrameWriter, Gap
 from runtime.context import Context
 from runtime.following import NS, Follower
 from runtime.governor_ladder import LOOP
-from runtime.messages import Activity, ActivityKind, Drawn, Effort, Floor, Playhead, Posture, RungSize, Session, Speech
+from runtime.messages import Activity, ActivityKind, Drawn, Effort, Floor, PackServes, Playhead, Posture, RungSize, Session, Speech
+from runtime.packs import PackError as ShopPackError
+from runtime.packs import brand_of
 from runtime.rungs import Fade, Ladder, Spare
 
 __all__ = ["Face", "main", "run"]
@@ -32,6 +35,7 @@ _NOD_EVERY_NS = 3 * NS
 _BROW_EVERY_NS = 2 * NS
 _RISE = 2.5
 """So many semitones up within 320 ms are a question, or a word that the visitor puts weight on."""
+Backing = NDArray[np.uint8] | tuple[int, int, int] | None
 _HEARD_NS = NS // 12
 """A reaction begins when its cause was heard, no more than this before the next frame."""
 _TIDY_EVERY_NS = 60 * NS
@@ -49,6 +53,7 @@ class Face:
         lead_ms: int = 80,
         ladder: Ladder | None = None,
         spare: Spare | None = None,
+        backdrop: Backdrop | None = None,
     ) -> None:
         self._ctx, self._engine, self._ring = ctx, engine, ring
         self._animator = Animator(engine.controls, engine.ranges, engine.idle, seed=1)
@@ -56,7 +61,7 @@ class Face:
         self._follower = Follower(self._animator, self._lead_ns)
         self._slow_ns = 0.0
         self._ladder = ladder or Ladder(engine.rungs, 0.04)
-        self._spare = spare
+        self._spare, self._backdrop = spare, backdrop
         self._effort = _kept(ctx)
         self._fade = Fade()
         self._shown: tuple[Renderer, int] = (engine, -1)
@@ -84,6 +89,8 @@ class Face:
             if (message.rung, message.fps) != (self._effort.rung, self._effort.fps):
                 self._ctx.checkpoint.save(msgspec.msgpack.encode(message))  # the next life begins where this one was told to be
             self._effort = message
+        elif isinstance(message, PackServes) and self._backdrop is not None:
+            self._backdrop.take(message)
 
     def _on_floor(self, floor: Floor, now: int) -> None:
         before = self._floor
@@ -137,6 +144,8 @@ class Face:
     def tick(self, due_ns: int, *, late: int = 0) -> bool:
         """Draw and publish the frame of `due_ns`; `late` frames before it were left out. False if every slot of the ring is held."""
         began = self._ctx.clock.monotonic_ns()
+        if self._backdrop is not None and self._backdrop.change():
+            self._shown = (self._engine, -1)  # soft, as to another rung
         engine, rung = self._choose()
         size = engine.rungs[rung]
         if self._shown != (engine, rung):
@@ -264,7 +273,51 @@ def _open(ctx: Context) -> Renderer:
     return chosen.engine
 
 
-def background(spec: str, folder: Path) -> NDArray[np.uint8] | tuple[int, int, int] | None:
+class Backdrop:
+    """What stands behind the face: kiosk.toml's, or else that of the pack, which may become another one while frames are drawn."""
+
+    def __init__(self, ctx: Context, engine: Renderer) -> None:
+        self._ctx, self._drawn = ctx, [engine]
+        own = ctx.config.video.background
+        self._own = background(own, Path())
+        self._path = ctx.pack_path
+        self._behind = background(brand_of(self._path).background, self._path) if self._own is None else self._own
+        self._next: tuple[Path, Backing] | None = None
+        self._reading: threading.Thread | None = None
+        if self._behind is not None:
+            engine.set_background(self._behind)
+
+    def behind(self, engine: Renderer) -> None:
+        """Stand behind this one too; called where it is opened."""
+        self._drawn.append(engine)
+        if self._behind is not None:
+            engine.set_background(self._behind)
+
+    def take(self, told: PackServes) -> None:
+        """Read another pack's in a thread: no frame waits for a file."""
+        path = Path(told.pack)
+        if told.pack and path != self._path and self._own is None and (self._reading is None or not self._reading.is_alive()):
+            self._reading = threading.Thread(target=self._read, args=(path,), name="backdrop", daemon=True)
+            self._reading.start()
+
+    def _read(self, path: Path) -> None:
+        try:
+            self._next = path, background(brand_of(path).background, path)
+        except ShopPackError as error:
+            self._ctx.log.warning("the background stays as it is: %s", error)
+            self._next = path, self._behind
+
+    def change(self) -> bool:
+        """Put what was read behind the face; whether there was anything."""
+        if self._next is None:
+            return False
+        (self._path, self._behind), self._next = self._next, None
+        for engine in self._drawn:
+            engine.set_background((0, 0, 0) if self._behind is None else self._behind)
+        return True
+
+
+def background(spec: str, folder: Path) -> Backing:
     """A colour #rrggbb, or the picture (h, w, 3) RGB of that name beside the pack; None if it is neither."""
     if spec.startswith("#") and len(spec) == 7:
         try:
@@ -309,11 +362,7 @@ def main(ctx: Context) -> None:
 
 def _serve(ctx: Context, engine: Renderer, writer: FrameWriter) -> None:
     video = ctx.config.video
-    behind = background(video.background, Path())
-    if behind is None:
-        behind = background(ctx.pack.brand.background, ctx.pack.path)
-    if behind is not None:
-        engine.set_background(behind)
+    backdrop = Backdrop(ctx, engine)
     named = next((i for i, rung in enumerate(engine.rungs) if rung.name == video.rung), None)
     if named is None and video.rung != "auto":
         ctx.notice("rung", f"video.rung {video.rung!r}: this avatar has {', '.join(r.name for r in engine.rungs)}; it is chosen by itself")
@@ -322,11 +371,10 @@ def _serve(ctx: Context, engine: Renderer, writer: FrameWriter) -> None:
 
     def open_loop() -> Renderer:
         loop = IdleLoop(ctx.config.avatar_path)
-        if behind is not None:
-            loop.set_background(behind)
+        backdrop.behind(loop)
         return loop
 
     lead_ms = video.audio_lead_ms + max(0, -video.av_offset_ms)  # the page will ask for the frames so much earlier
-    face = Face(ctx, engine, writer, lead_ms=lead_ms, ladder=ladder, spare=Spare(open_loop))
+    face = Face(ctx, engine, writer, lead_ms=lead_ms, ladder=ladder, spare=Spare(open_loop), backdrop=backdrop)
     ctx.ready()
     run(ctx, face, video.fps)

@@ -18,9 +18,10 @@ import msgspec
 
 from runtime import topology
 from runtime.bus import FrameRingSpec
-from runtime.config import Fleet, environment
 from runtime.context import Context
-from runtime.messages import Activity, Floor, Held, NodeEvent, NodeState
+from runtime.messages import Activity, Floor, Held, NodeEvent, PackServes
+from runtime.packchoice import fleet_folder
+from runtime.packs import Pack
 from runtime.telemetry import contract as c
 from runtime.telemetry.collect import Collector, House, Reporter, read_house
 from runtime.telemetry.commands import Duty
@@ -29,22 +30,24 @@ from runtime.telemetry.identity import Identity
 from runtime.telemetry.inbox import Inbox
 from runtime.telemetry.levers import Lever, Levers
 from runtime.telemetry.machine import Machine
+from runtime.telemetry.nodenews import NodeNews
 from runtime.telemetry.outbox import Limits, Outbox, Row
+from runtime.telemetry.packchange import PackChange
 from runtime.telemetry.page import Page
 from runtime.telemetry.picture import Picture
 from runtime.telemetry.selfcheck import self_check
 from runtime.telemetry.times import Times, kernel_boot, time_zone
 from runtime.telemetry.uplink import Connect, Event, Link, Lost, Refused, Sender, Tell, Tick, Up, Welcomed, decide
 from runtime.telemetry.versions import versions
-from runtime.telemetry.wire import Came, Published, Report, Server, Wire
+from runtime.telemetry.wire import Came, Published, Report, Server, Wire, server_of
 
 __all__ = ["Uplink"]
 
 _TICK_S = 0.5
 _HIST_MS = 60_000
 _HOUR_MS = 3600_000
-_CAUSES = {"stuck": "stuck", "cannot": "cannot_work", "ended": "signal", "exited": "exit"}
-"""First word of the supervisor's reason → cause of the event: its text does not leave the box."""
+_LOOK_MS = 60_000
+"""How often it is looked which packs are installed."""
 
 
 class Uplink:
@@ -54,13 +57,15 @@ class Uplink:
         self._ctx, self._times, self._open_wire = ctx, times, open_wire
         fleet = ctx.config.fleet
         self._fleet = fleet
-        folder = fleet.outbox_path or environment().state / "fleet"
+        folder = fleet_folder(ctx.config)
         self._outbox = Outbox(folder / "outbox.db", times, kernel_boot(), Limits(max_bytes=fleet.outbox_mb << 20))
         self._life = self._outbox.life
         self._collector = Collector([*(row.name for row in topology.NODES), topology.SUPERVISOR])
         self._reporter, self._machine = Reporter(), Machine(folder, ctx.config.firmware.root)
         self._link, self._sender = Link(), Sender(backlog_hz=fleet.backlog_hz)
-        self._health_s, self._health_ms, self._born_s = fleet.health_s, 0, 0.0
+        self._health_s, self._health_ms = fleet.health_s, 0
+        self._born: tuple[float, str, tuple[str, ...]] = (0.0, "", ())
+        self._born_ms = 0
         self._connects = 0
         self._told: dict[str, int] = {}
         self._troubled, self._damaged = "", 0
@@ -73,7 +78,20 @@ class Uplink:
         self._picture = Picture(
             lambda hold: ctx.send("hold", hold), ctx.clock.monotonic_ns, times, named=named, changed=self._report_settings
         )
-        self._settings = Levers(self._levers(), frozenset(Duty(duty) for duty in fleet.allow))
+        self._pack = PackChange(
+            ctx.config,
+            ctx.pack.path,
+            send=lambda wish: ctx.send("wish", wish),
+            now_ns=ctx.clock.monotonic_ns,
+            serves=self._on_pack,
+            ended=self._report_settings,
+            missed=lambda name: self._settings.missed("pack", name),
+            event=lambda code, cause: self._event(code, {"cause": cause} if cause else {}),
+            by_setting=lambda: self._settings.names("pack"),
+        )
+        self._nodes = NodeNews(self._event, {"stage": self._page.again, "governor": self._picture.again})
+        chosen = {"pack": pack} if (pack := self._pack.commanded()) else {}
+        self._settings = Levers(self._levers(), frozenset(Duty(duty) for duty in fleet.allow), chosen)
         self._executors = Executors(
             times=times,
             run_dir=Path(ctx.boot.run_dir),
@@ -85,6 +103,7 @@ class Uplink:
             stop=ctx.stop,
             set=self._settings.set,
             hold=self._picture.hold,
+            switch=lambda name: self._pack.switch(name, lambda wanted: self._settings.set("pack", wanted)),
         )
         self._identity = Identity(
             folder / "identity",
@@ -108,6 +127,7 @@ class Uplink:
             event=self._event,
             apply=self._settings.apply,
             held=lambda: self._picture.held,
+            moving=lambda: self._pack.moving,
             told=self._identity.told,
             renewed=self._identity.take,
         )
@@ -122,7 +142,7 @@ class Uplink:
             with suppress(RuntimeError):  # the loop has ended, and nobody wants to know
                 loop.call_soon_threadsafe(self._on_report, what)
 
-        self._wire = self._open_wire(self._server(), report)
+        self._wire = self._open_wire(server_of(self._fleet), report)
         self._ctx.attach(loop, self._handle, self._woken.set)
         await self._identity.load()
         self._begin()
@@ -151,13 +171,14 @@ class Uplink:
         body = c.Birth(
             attributes={**({"timezone": zone} if zone else {}), **self._fleet.attributes},
             versions=versions(),
-            pack=self._ctx.config.pack_path.name,
+            pack=self._pack.name,
+            packs=self._pack.names,
             avatar=self._ctx.config.avatar_path.name,
             commands=self._executors.names,
             health_s=self._health_s,
         )
         self._outbox.put(c.UpKind.BIRTH, c.encode(body))
-        self._born_s = self._health_s
+        self._born = (self._health_s, self._pack.name, self._pack.names)
 
     def _end(self) -> None:
         if self._wire is not None:
@@ -165,20 +186,6 @@ class Uplink:
             self._wire.close(last)
         self._outbox.close()
         self._machine.close()
-
-    def _server(self) -> Server:
-        fleet: Fleet = self._fleet
-        host, port = fleet.address
-        return Server(
-            host=host,
-            port=port,
-            client_id=fleet.device,
-            subscribe=c.pattern("down", fleet.tenant, fleet.device),
-            will_topic=self._topic(c.UpKind.STATUS),
-            ca=fleet.ca,
-            certificate=fleet.certificate,
-            key=fleet.key,
-        )
 
     # --- what the house says
 
@@ -188,24 +195,11 @@ class Uplink:
         elif isinstance(message, Activity):
             self._collector.activity(message)
         elif isinstance(message, NodeEvent):
-            self._on_node(message)
+            self._nodes.take(message)
         elif isinstance(message, Held):
             self._picture.heard(message)
-
-    def _on_node(self, event: NodeEvent) -> None:
-        if event.node not in {row.name for row in topology.NODES}:
-            return
-        if event.node == "stage" and event.state is NodeState.READY:
-            self._page.again()
-        if event.node == "governor" and event.state is NodeState.READY:
-            self._picture.again()
-        cause = _CAUSES.get(event.reason.partition(" ")[0].rstrip(":"), "other")
-        if event.state is NodeState.DOWN:
-            self._event("node_down", {"node": event.node, "cause": cause}, {"restarts": event.restarts})
-        elif event.state is NodeState.GIVEN_UP:
-            self._event("node_given_up", {"node": event.node, "cause": cause}, {"restarts": event.restarts})
-        elif event.state is NodeState.READY and event.restarts:
-            self._event("node_ready", {"node": event.node}, {"restarts": event.restarts})
+        elif isinstance(message, PackServes):
+            self._pack.take(message)
 
     def _event(self, code: str, names: dict[str, str] | None = None, numbers: dict[str, int] | None = None) -> None:
         self._keep(c.UpKind.EVENT, c.EventBody(code=code, names=names or {}, numbers=numbers or {}))
@@ -214,13 +208,21 @@ class Uplink:
         self._outbox.put(kind, c.encode(body))
         self._woken.set()
 
+    def _on_pack(self, pack: Pack) -> None:
+        """Another one serves: its languages are what the page can begin with."""
+        self._ctx.pack = pack
+        self._settings.renew(self._page.speak(pack.languages))
+        self._inbox.changed()
+
     # --- time
 
     def _tick(self) -> None:
         now = self._times.mono_ms()
         self._decide(Tick())
-        if self._born_s != self._health_s:  # the fleet judges by it when a box is silent
-            self._birth()
+        if now - self._born_ms >= _LOOK_MS or self._born[:2] != (self._health_s, self._pack.name):
+            self._born_ms = now
+            if self._born != (self._health_s, self._pack.name, self._pack.names):
+                self._birth()
         if now - self._health_ms >= self._health_s * 1000:
             self._health_ms = now
             self._report_health(now)
@@ -228,6 +230,7 @@ class Uplink:
         self._identity.tick()
         self._page.tick()
         self._picture.tick()
+        self._pack.tick()
         self._outbox.flush()
         self._watch_disk()
         self._send()
@@ -391,4 +394,5 @@ class Uplink:
             "log_level": Lever(level, lambda wanted: self._executors.keep_level("" if wanted == level else wanted)),
             **self._page.levers(),
             "rung": self._picture.lever(),
+            "pack": self._pack.lever(),
         }

@@ -205,6 +205,10 @@ EVENTS: tuple[Event, ...] = (
     Event(code="node_given_up", title="A node cannot come back", severity=Severity.ERROR, names=("node", "cause"), numbers=("restarts",)),
     Event(code="node_ready", title="A node is back", severity=Severity.INFO, names=("node",), numbers=("restarts",)),
     Event(code="kiosk_started", title="The kiosk started", severity=Severity.INFO),
+    Event(code="pack_changed", title="Another experience pack serves", severity=Severity.INFO),
+    Event(code="pack_waits", title="The experience pack changes when the visitor has gone", severity=Severity.INFO),
+    # cause: broken, start (a node did not come up with it), waited (somebody was there all the time), lost (chosen, but not there any more)
+    Event(code="pack_refused", title="The experience pack stays as it is", severity=Severity.WARNING, names=("cause",)),
     Event(code="outbox_damaged", title="The outbox was damaged and began anew", severity=Severity.ERROR, numbers=("times",)),
     Event(code="outbox_unwritable", title="The disk takes no reports", severity=Severity.ERROR, names=("cause",)),
     Event(code="outbox_writable", title="The disk takes reports again", severity=Severity.INFO, numbers=("unstored",)),

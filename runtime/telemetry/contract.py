@@ -156,6 +156,7 @@ class Birth(_Open, frozen=True, kw_only=True):
     avatar: Short = ""
     commands: tuple[Name, ...] = ()  # those that this box carries out; others are answered `unsupported`
     health_s: float = 0.0
+    packs: tuple[Short, ...] | msgspec.UnsetType = msgspec.UNSET  # those that `switch_pack` and the setting `pack` can choose from
 
 
 class Health(_Open, frozen=True, kw_only=True):

@@ -18,19 +18,21 @@ from runtime import topology
 from runtime.bus import BusError, FrameRingSpec, LinkStats, RingFds, RingStats
 from runtime.messages import NodeState
 from runtime.telemetry.collect import House
-from runtime.telemetry.commands import Brightness, Governor, Language, LogLevel, RestartNode, Snapshot, Volume
+from runtime.telemetry.commands import Brightness, Governor, Language, LogLevel, RestartNode, Snapshot, SwitchPack, Volume
 from runtime.telemetry.contract import Outcome
 from runtime.telemetry.settings import Value
 from runtime.telemetry.snapshot import NoPicture, take
 from runtime.telemetry.times import Times
 
-__all__ = ["MISSING", "Done", "Executors", "by_systemd", "diagnostics", "node_pids", "signal_nodes"]
+__all__ = ["MISSING", "Done", "Executors", "by_systemd", "diagnostics", "limit_s", "node_pids", "signal_nodes"]
 
 _FAREWELL_S = 0.5
+_LIMIT_S = 60.0
+_LIMITS_S = {"switch_pack": 900.0}
+"""It waits for a visitor to go (`packchange.WAIT_S`), then for nodes to start."""
 MOST_REPORT = 100_000
 """Bytes of a diagnostics report; the details go first."""
 MISSING = {
-    "switch_pack": "a running kiosk cannot change its pack: set pack_path in kiosk.toml and restart it",
     "update": "nothing on this box installs releases from the fleet",
 }
 """Commands of the contract that nothing here carries out, and what is missing."""
@@ -46,7 +48,8 @@ class Done(msgspec.Struct, frozen=True):
 
 class Executors:
     """Carries out commands. `step` asks the box for a restart (of the kiosk, of the machine), `set(name, value)` moves the lever of a
-    setting and returns why not, "" if it did; `hold(rung, minutes)` has the governor hold a rung.
+    setting and returns why not, "" if it did; `hold(rung, minutes)` has the governor hold a rung, `switch(pack)`
+    has another experience pack serve.
     """
 
     def __init__(
@@ -62,10 +65,11 @@ class Executors:
         stop: Callable[[], None],
         set: Callable[[str, Value], str],  # noqa: A002  what it does
         hold: Callable[[int, int], Awaitable[Done]],
+        switch: Callable[[str], Awaitable[Done]],
     ) -> None:
         self._times, self._run_dir, self._supervisor, self._ring = times, run_dir, supervisor, ring
         self._step, self._report, self._check, self._stop, self._set = step, report, check, stop, set
-        self._hold = hold
+        self._hold, self._switch = hold, switch
         self._level, self._level_until_ms = "", 0
         self._do: dict[str, Callable[[Any], Awaitable[Done]]] = {
             "ping": self._ping,
@@ -78,6 +82,7 @@ class Executors:
             "brightness": self._brightness,
             "language": self._language,
             "governor": self._governor,
+            "switch_pack": self._switch_pack,
         }
         if step is not None:
             self._do["restart_service"] = lambda _: self._take(Step.SERVICE)
@@ -159,6 +164,9 @@ class Executors:
     async def _governor(self, args: Governor) -> Done:
         return await self._hold(args.rung, args.minutes)
 
+    async def _switch_pack(self, args: SwitchPack) -> Done:
+        return await self._switch(args.pack)
+
     def _setting(self, name: str, value: Value) -> Done:
         why = self._set(name, value)
         if why:
@@ -177,6 +185,11 @@ class Executors:
         assert self._step is not None
         await asyncio.get_running_loop().run_in_executor(None, self._step, step)
         return Done(Outcome.DONE, "asked for: it comes within seconds, unless the box has restarted too often")
+
+
+def limit_s(name: str) -> float:
+    """How long a command may take."""
+    return _LIMITS_S.get(name, _LIMIT_S)
 
 
 def by_systemd() -> Callable[[Any], None] | None:

@@ -13,7 +13,7 @@ import msgspec
 
 from runtime.telemetry import contract as c
 from runtime.telemetry.commands import Duty, Refusal, arguments, command_kind, judge
-from runtime.telemetry.executors import Done
+from runtime.telemetry.executors import Done, limit_s
 from runtime.telemetry.outbox import Outbox
 from runtime.telemetry.settings import Value, setting_kind
 from runtime.telemetry.times import Times
@@ -26,7 +26,6 @@ log = logging.getLogger("fleet")
 
 MOST_AT_ONCE = 8
 MOST_CORRELATION = 256
-_LIMIT_S = 60.0
 _TELL_AGAIN_MS = 3600_000
 _REFUSALS_PER_MINUTE = 20
 """Refusals that are answered; of more, only the count goes on: an answer costs a write to the disk."""
@@ -34,8 +33,9 @@ _REFUSALS_PER_MINUTE = 20
 
 class Inbox:
     """Takes messages from the wire. `execute(name, args)` carries out a command, `event` keeps an event, `apply(desired)` sets what is
-    wanted and returns the settings as they are and why wanted ones are not, `held()` is the rung that a command holds and until when;
-    `told(ts)` hears the fleet's time, `renewed(certificate, reason)` what became of a request for a certificate.
+    wanted and returns the settings as they are and why wanted ones are not, `held()` the rung that a command holds and until when; as long
+    as `moving()` says that something is on its way, the fleet is told none of that. `told(ts)` hears the fleet's time,
+    `renewed(certificate, reason)` what became of a request for a certificate.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Inbox:
         event: Callable[[str, dict[str, str], dict[str, int]], None],
         apply: Callable[[Mapping[str, Value]], tuple[dict[str, Value], dict[str, str]]],
         held: Callable[[], tuple[int, int] | None] = lambda: None,
+        moving: Callable[[], bool] = lambda: False,
         told: Callable[[int], None] = lambda _: None,
         renewed: Callable[[str, str], None] = lambda *_: None,
     ) -> None:
@@ -60,7 +61,8 @@ class Inbox:
         self._answers = c.topic(tenant, device, c.UpKind.JOB)
         self._allow, self._times, self._outbox = allow, times, outbox
         self._execute, self._event, self._apply = execute, event, apply
-        self._held, self._told, self._renewed = held, told, renewed
+        self._held, self._moving, self._told, self._renewed = held, moving, told, renewed
+        self._owed = False
         self._told_ms: dict[str, int] = {}
         self._running: dict[str, asyncio.Task[None]] = {}  # the loop itself holds tasks only weakly
         self._minute, self._answered = 0, 0
@@ -124,7 +126,12 @@ class Inbox:
             self._set(tell=True)
 
     def _set(self, *, tell: bool = False) -> None:
+        """Set what is wanted and tell; later, if something is on its way there: what the fleet hears of a version is final."""
         reported, refused = self._apply(self._settings.desired)
+        self._owed = tell = tell or self._owed
+        if self._moving():
+            return
+        self._owed = False
         rung, until = self._held() or (msgspec.UNSET, msgspec.UNSET)
         version = self._settings.version
         body = c.encode(c.Reported(version=version, reported=reported, refused=refused, held_rung=rung, held_until=until))
@@ -175,7 +182,7 @@ class Inbox:
     async def _run(self, command: c.Command, correlation: bytes) -> None:
         began = self._times.mono_ms()
         try:
-            done = await asyncio.wait_for(self._execute(command.name, arguments(command)), _LIMIT_S)
+            done = await asyncio.wait_for(self._execute(command.name, arguments(command)), limit_s(command.name))
         except asyncio.TimeoutError:
             done = Done(c.Outcome.FAILED, "took too long")
         except Exception as error:  # without an answer the fleet would wait for one, and not dare to ask again

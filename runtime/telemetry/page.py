@@ -32,6 +32,12 @@ class Page:
             "language": Lever(self._usual["language"], lambda tag: self._set("language", tag), self._unknown),
         }
 
+    def speak(self, languages: Sequence[str]) -> dict[str, Lever]:
+        """Another pack, with these languages; returns the levers that are others now."""
+        self._languages = tuple(languages)
+        self._usual["language"] = languages[0]
+        return {"language": self.levers()["language"]}
+
     def again(self) -> None:
         """The stage is ready, so it may be another one: it is told everything."""
         self._untold = set(self._values)

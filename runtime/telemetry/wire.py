@@ -24,10 +24,11 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from runtime.telemetry.contract import MAX_DOWN
+from runtime.config import Fleet
+from runtime.telemetry.contract import MAX_DOWN, UpKind, pattern, topic
 from runtime.telemetry.uplink import NOT_TRUSTED, Lost, Refused, Welcomed
 
-__all__ = ["Came", "Published", "Report", "Server", "Shown", "Wire", "context"]
+__all__ = ["Came", "Published", "Report", "Server", "Shown", "Wire", "context", "server_of"]
 
 log = logging.getLogger("wire")
 
@@ -54,6 +55,21 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     session_s: int = 86_400  # the broker keeps our commands for so long while we are away
     will_delay_s: int = 25  # shorter absences are not told
     window: int = 20
+
+
+def server_of(fleet: Fleet) -> Server:
+    """The broker of kiosk.toml, and the box as it is known there."""
+    host, port = fleet.address
+    return Server(
+        host=host,
+        port=port,
+        client_id=fleet.device,
+        subscribe=pattern("down", fleet.tenant, fleet.device),
+        will_topic=topic(fleet.tenant, fleet.device, UpKind.STATUS),
+        ca=fleet.ca,
+        certificate=fleet.certificate,
+        key=fleet.key,
+    )
 
 
 @dataclass(frozen=True, slots=True)

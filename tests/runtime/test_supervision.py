@@ -10,7 +10,9 @@ from runtime.supervision import (
     CANNOT_WORK_HERE,
     DUMP_GRACE_NS,
     FIRST_DELAY_NS,
+    LEAVE_LIMIT_NS,
     MAX_CRASHES,
+    RENEWED,
     RETRY_GIVEN_UP_NS,
     SECOND,
     STUCK_FLOOR_NS,
@@ -18,6 +20,7 @@ from runtime.supervision import (
     Command,
     Exited,
     Life,
+    Renew,
     Tick,
     decide,
 )
@@ -98,7 +101,10 @@ def test_progress_keeps_a_node_alive():
 
 
 @given(
-    st.lists(st.one_of(st.builds(Exited, st.integers(-15, 80)), st.builds(Tick, st.integers(0, 10**12), st.booleans())), max_size=60),
+    st.lists(
+        st.one_of(st.builds(Exited, st.integers(-15, 80)), st.builds(Tick, st.integers(0, 10**12), st.booleans()), st.just(Renew())),
+        max_size=60,
+    ),
     st.data(),
 )
 def test_never_two_processes_of_one_node(events, data):
@@ -113,3 +119,31 @@ def test_never_two_processes_of_one_node(events, data):
         assert (Command.START in actions) <= (not alive)
         assert (Command.KILL in actions) <= alive
         assert life.alive == ((alive or Command.START in actions) and not isinstance(event, Exited))
+
+
+def test_a_node_that_is_renewed_comes_back_at_once_and_it_is_no_crash():
+    """However often: it is told to end, its traces are cleaned, it starts again without a wait; one that does not end is killed."""
+    life, now = running(), SECOND
+    for _ in range(2 * MAX_CRASHES):
+        life, actions = decide(life, Renew(), now)
+        assert actions == (Command.END,)
+        assert decide(life, Renew(), now) == (life, ())
+        life, actions = decide(life, Exited(0), now)
+        assert actions == (Command.CLEAN, Announce(NodeState.DOWN, RENEWED))
+        life, actions = decide(life, ALIVE, now)
+        assert Command.START in actions
+        life, _ = decide(life, Tick(now, ready=True), now)
+    assert (life.state, life.restarts, life.crashes) == (NodeState.READY, 0, ())
+    life, _ = decide(life, Renew(), now)
+    assert decide(life, Tick(0, ready=True), now + LEAVE_LIMIT_NS - 1)[1] == ()
+    life, actions = decide(life, Tick(0, ready=True), now + LEAVE_LIMIT_NS)
+    assert actions == (Command.KILL,)
+    assert decide(life, Exited(-9), now)[0].restarts == 0
+
+
+def test_a_node_that_waits_to_be_tried_again_is_renewed_at_once():
+    """Given up for a minute: what it could not work with has changed."""
+    life, _ = decide(running(), Exited(CANNOT_WORK_HERE), SECOND)
+    life, actions = decide(life, Renew(), 2 * SECOND)
+    assert actions == ()
+    assert Command.START in decide(life, ALIVE, 2 * SECOND)[1]

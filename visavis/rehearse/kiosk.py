@@ -27,7 +27,7 @@ __all__ = ["Browser", "Kiosk", "find_chromium", "free_port", "to_toml"]
 
 FACE_LIMIT_S = 90.0
 _STOP_S = 5.0
-_PATH_KEYS = ("pack_path", "avatar_path", "model", "piper_model", "background")
+_PATH_KEYS = ("pack_path", "packs_path", "avatar_path", "model", "piper_model", "background")
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 

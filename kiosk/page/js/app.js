@@ -38,6 +38,7 @@ const link = new Link(onMessage);
 
 const HANDLERS = {
   setup: onSetup,
+  pack: (message) => ui.setup(message), // another one serves; sound and picture go on
   house: (message) => ui.house(message),
   floor: (message) => ui.onFloor(message),
   words: (message) => ui.words(message),

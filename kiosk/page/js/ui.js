@@ -46,11 +46,11 @@ export class Ui {
     this.setupMessage = message;
     this.settings.brand(message.brand);
     $("brand").textContent = message.brand.title;
-    $("brand").classList.toggle("unseen", message.brand.logo);
+    $("brand").classList.toggle("unseen", Boolean(message.brand.logo));
     $("logo").hidden = !message.brand.logo;
-    if (message.brand.logo) $("logo").src = "/logo";
+    if (message.brand.logo) $("logo").src = message.brand.logo;
     document.title = message.brand.title;
-    if (message.brand.background) document.documentElement.style.setProperty("--backdrop", message.brand.background);
+    document.documentElement.style.setProperty("--backdrop", message.brand.background || "");
     this.notices.clear();
     this.buildLanguages();
     this.house(message.house);

@@ -207,7 +207,7 @@ def test_a_long_visit_fits_the_checkpoint(pack: Pack) -> None:
         dialogue.on_ask(ask(turn, "where are the toilets " + "and so on " * 400))
     saved = house.checkpoint.load()
     assert saved is not None
-    assert json.loads(saved)["turns"]
+    assert json.loads(saved)["state"]["turns"]
 
 
 def test_staff_are_called(pack: Pack) -> None:

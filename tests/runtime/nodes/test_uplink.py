@@ -26,6 +26,7 @@ from runtime.nodes.health import Health, Processes
 from runtime.nodes.uplink import main
 from runtime.sharedstate import Board
 from runtime.telemetry import box as code
+from runtime.telemetry import outbox
 from runtime.telemetry.box import Uplink
 from runtime.telemetry.times import SystemTimes
 from tests.runtime.telemetry.support import Broker, Cable, Controller, Party
@@ -104,6 +105,8 @@ def soon(monkeypatch):
     """Connections come at once: the waits themselves are tested as rules."""
     monkeypatch.setattr(rules, "FIRST_MS", 50)
     monkeypatch.setattr(rules, "BASE_MS", 100)
+    monkeypatch.setattr(outbox, "GROUP_MS", 100)
+    monkeypatch.setattr(code, "_TICK_S", 0.05)
 
 
 @pytest.fixture
@@ -306,7 +309,16 @@ def shadows(controller, version):
 def test_settings_from_the_fleet(controller):
     """A newer desired state is applied and reported, what is wrong in it is refused by name; the silence it is judged by is told anew."""
     controller.wait(lambda c: shadows(c, 0))
-    usual = {"health_s": 5.0, "backlog_hz": 10.0, "log_level": "info", "volume": 1.0, "brightness": 1.0, "language": "en-GB", "rung": 0}
+    usual = {
+        "health_s": 5.0,
+        "backlog_hz": 10.0,
+        "log_level": "info",
+        "volume": 1.0,
+        "brightness": 1.0,
+        "language": "en-GB",
+        "rung": 0,
+        "pack": "coffee-bar",
+    }
     assert {**shadows(controller, 0)[0].reported, "health_s": 5.0} == usual
     desired = {"health_s": 7, "backlog_hz": 0, "colour": "red", "rung": -1}
     controller.send("acme", "box-1", t.DownKind.SHADOW, t.Shadow(version=3, desired=desired))
@@ -418,8 +430,9 @@ def wait_for_beats(bench, ctx, count=6):
         board.close()
 
 
-def test_no_network_trips_a_watchdog(tmp_path, broker, party, controller):
+def test_no_network_trips_a_watchdog(tmp_path, broker, party, controller, monkeypatch):
     """A line that swallows everything, and a host that takes connections and never answers: the heart beats on."""
+    monkeypatch.setattr(code, "_TICK_S", 0.5)  # six beats shall last as long as a thread could be held up
     cable = Cable(broker.port)
     box = Box(tmp_path, broker, party, port=cable.port)
     controller.wait(lambda c: c.status)

@@ -49,6 +49,7 @@ class Scene:
             stop=self.stopped.set,
             set=self.set,
             hold=self.hold,
+            switch=self.switch,
         )
         self.nodes, self.settings = [], []
 
@@ -63,6 +64,10 @@ class Scene:
         """The governor's hand, which this one has notes of."""
         self.settings.append((rung, minutes))
         return Done(t.Outcome.DONE, "", {"until_ms": 1})
+
+    async def switch(self, pack):
+        """All but the tea bar can serve."""
+        return Done(t.Outcome.REFUSED, "it is not installed") if pack == "tea-bar" else Done(t.Outcome.DONE, result={"pack": pack})
 
     def node(self, name):
         """Start a process of this name."""
