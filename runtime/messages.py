@@ -169,6 +169,7 @@ class Floor(Message, frozen=True):
     granted: int  # the turn that may sound; 0: none
     wipe_in_ms: int = -1  # countdown while STILL_THERE
     reason: str = ""
+    feeling: str = ""  # of the visitor whose words are being answered: angry, sad, surprised, happy; "" none
 
 
 class Ask(Message, frozen=True):

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engines.animation.moods import take_tags
+from runtime.conversation.feelings import feeling
 from runtime.conversation.floor_state import QUIET_DB, Action, Back, Barge, Clause, Event, FloorRules, FloorState, Step, Tick, Utterance
 from runtime.conversation.interruption import Overlap, judge_overlap, tokens
 from runtime.messages import (
@@ -51,7 +52,14 @@ HANGING = frozenset(
 def floor_of(state: FloorState, now_ns: int) -> Floor:
     """The message that tells the others."""
     left = max(0, round((state.countdown_ns - now_ns) / MS)) if state.countdown_ns else -1
-    return Floor(state.turn, now_ns, state.posture, state.session, state.visit, state.granted, left, state.reason)
+    return Floor(state.turn, now_ns, state.posture, state.session, state.visit, state.granted, left, state.reason, _felt(state))
+
+
+def _felt(state: FloorState) -> str:
+    """How the visitor feels who is being answered. The kiosk's own sentences, and those on the page's buttons, are nobody's feelings."""
+    asked = state.asked
+    answers = state.posture in (Posture.THINKING, Posture.SPEAKING) and asked is not None and asked.turn == state.granted
+    return feeling(asked.text) if answers and asked and asked.source != "touch" else ""
 
 
 def decide(rules: FloorRules, state: FloorState, event: Event, now_ns: int) -> Step:

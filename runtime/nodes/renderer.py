@@ -163,6 +163,7 @@ class Face:
             position=moment.position,
             posture=self._floor.posture.value if self._floor else Posture.IDLE.value,
             mood=moment.mood,
+            visitor=self._floor.feeling if self._floor else "",
         )
         engine.draw(controls if engine is self._engine else engine.idle, out, rung=rung)
         self._fade.blend(out)

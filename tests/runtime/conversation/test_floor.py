@@ -485,3 +485,20 @@ def test_turns_never_fall_and_no_later_turn_is_granted_than_runs(steps):
         assert all(action.turn == state.turn for action in actions)
         assert (state.barge is None) or state.posture is Posture.SPEAKING
         assert msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=FloorState) == state
+
+
+def test_who_is_answered_may_have_a_feeling():
+    """The floor tells how the visitor feels from their granted words until the answer's end; not before, not from a button's text."""
+    story = Story()
+    story.says("i've lost my umbrella")
+    assert floor_of(story.state, story.now).feeling == ""
+    story.wait(400)
+    assert floor_of(story.state, story.now).feeling == "sad"
+    story.answers()
+    assert floor_of(story.state, story.now).feeling == "sad"
+    story.on(Heard(story.state.turn, story.now, HeardKind.FINISHED, 20_000), 300)
+    assert floor_of(story.state, story.now).feeling == ""
+    story.on(VisitorInput(0, story.now, InputKind.TOUCH, "this is awful"))
+    assert floor_of(story.state, story.now).feeling == ""
+    story.on(VisitorInput(0, story.now, InputKind.TYPED, "this is awful"))
+    assert floor_of(story.state, story.now).feeling == "angry"

@@ -615,6 +615,22 @@ def test_a_reply_s_tags_reach_the_face(studio: Studio):
     assert card.drawn[-1]["gazePitch"] > control.drawn[-1]["gazePitch"] + 4
 
 
+def test_the_visitor_s_feeling_reaches_the_face(studio: Studio):
+    """Whose words were sad is met with raised brows while the answer is looked for, and no more when nothing of it is felt."""
+    face, card = _watched(studio)
+    thinking = floor(2, Posture.THINKING)
+    face.handle(thinking)
+    _run(studio, face, 30)
+    calm = card.drawn[-1]["browInnerUp_L"]
+    face.handle(msgspec.structs.replace(thinking, feeling="sad"))
+    _run(studio, face, 30)
+    felt = card.drawn[-1]["browInnerUp_L"]
+    face.handle(thinking)
+    _run(studio, face, 60)
+    assert felt > calm + 0.1
+    assert card.drawn[-1]["browInnerUp_L"] < felt - 0.1
+
+
 def test_greets_with_the_eyes(studio: Studio):
     """A visit that begins is answered with a smile and a lift of the brows."""
     studio.face.handle(floor(1, session=Session.ATTRACT))
