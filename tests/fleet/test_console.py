@@ -176,3 +176,35 @@ def test_axe_and_phone(opened, name):
     page.set_viewport_size({"width": 1280, "height": 900})
     assert violations(page) == []
     assert page.evaluate("document.activeElement.tagName") == "H1"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_the_head_is_one_line(opened, scheme):
+    """A button opens the pages, by keyboard too; Escape and choosing a page close them, and the focus is where one goes on."""
+    page = opened("fleet", viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    button, link = page.get_by_role("button", name="Menu"), page.get_by_role("link", name="Events")
+    for width in (320, 390):
+        page.set_viewport_size({"width": width, "height": 844})
+        assert page.locator("header.top").bounding_box()["height"] < 2 * button.bounding_box()["height"]
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert not link.is_visible()
+    assert button.get_attribute("aria-expanded") == "false"
+    button.focus()
+    page.keyboard.press("Enter")
+    link.wait_for()
+    assert button.get_attribute("aria-expanded") == "true"
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Boxes"
+    page.keyboard.press("Escape")
+    link.wait_for(state="hidden")
+    assert page.evaluate("document.activeElement.className") == "menu"
+    for name in ("Events", "Events"):  # the second time it is the page that one is at
+        button.click()
+        page.get_by_role("link", name=name).click()
+        page.wait_for_selector("h1:has-text('Events'):focus")
+        link.wait_for(state="hidden")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    link.wait_for()
+    assert not button.is_visible()

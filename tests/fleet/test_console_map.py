@@ -163,7 +163,7 @@ def test_the_map_is_for_everybody(opened, width, scheme):
 def test_somebody_who_is_limited(opened):
     """Sees the boxes of the scope, on the list and on the map, and no pages about all boxes; no request of the page is refused."""
     page = opened("ben")
-    assert page.locator("nav a").all_inner_texts() == ["Boxes", "Events"]
+    assert page.locator("nav a").all_inner_texts() == ["Boxes", "Alerts", "Events"]
     assert page.locator("main table tbody th a").all_inner_texts() == ["berlin-1", "berlin-2"]
     page.get_by_role("button", name="Map", exact=True).click()
     page.wait_for_selector(".place")

@@ -1,6 +1,6 @@
 // The frame: who is signed in, which page the address names, the stream of changes.
 import { render } from "../vendor/preact.js";
-import { useEffect, useState } from "../vendor/hooks.js";
+import { useEffect, useRef, useState } from "../vendor/hooks.js";
 import { api, html, live, Trouble } from "./lib.js";
 import { Alerts, OneAlert, useAlertCounts } from "./alerts.js";
 import { Door } from "./door.js";
@@ -44,12 +44,38 @@ function Page({ at, me, catalogue }) {
   return html`<${Fleet} me=${me} catalogue=${catalogue} />`;
 }
 
+const here = (page, at) => at.page === page || (page === "fleet" && at.page === "box") || (page === "alerts" && at.page === "alert");
+
+const Firing = ({ of }) => of?.firing > 0 && html` <span class="count ${of.open ? "bad" : ""}">${of.firing}<span class="unseen"> firing</span></span>`;
+
+/** Where to go and who is signed in; on a phone one line, from which a button opens both. */
+function Header({ at, me, alerts, onLeave }) {
+  const [open, setOpen] = useState(false);
+  const button = useRef();
+  const pages = PAGES.filter(([page, , role]) => (me.scope?.length ? OPEN.includes(page) : role === "viewer" || me.role === role));
+  const content = () => document.querySelector("h1")?.focus();
+  const key = (event) => {
+    if (event.key !== "Escape" || !open) return;
+    setOpen(false);
+    button.current.focus();
+  };
+  return html`<header class="top" onKeyDown=${key}>
+    <a class="skip" href="#main" onClick=${(event) => (event.preventDefault(), content())}>To the content</a>
+    <span class="brand">Visavis fleet</span>
+    <button class="menu" ref=${button} aria-expanded=${open} aria-controls="pages" onClick=${() => setOpen(!open)}>Menu<${Firing} of=${alerts} /></button>
+    <div id="pages" class=${open ? "pages open" : "pages"}>
+      <nav aria-label="Pages">${pages.map(([page, text]) => html`<a href=${`#${page}`} aria-current=${here(page, at) ? "page" : null}
+        onClick=${() => (setOpen(false), content())}>${text}${page === "alerts" && html`<${Firing} of=${alerts} />`}</a>`)}</nav>
+      <span class="who small">${me.name} · ${me.role} <button onClick=${onLeave}>Sign out</button></span>
+    </div>
+  </header>`;
+}
+
 function Console() {
   const [me, setMe] = useState(null);
   const [catalogue, setCatalogue] = useState(null);
   const [trouble, setTrouble] = useState("");
   const [at, setAt] = useState(place());
-  const limited = me?.scope?.length > 0;
   const alerts = useAlertCounts(Boolean(me?.name));
 
   useEffect(() => {
@@ -74,17 +100,7 @@ function Console() {
   if (!catalogue) return html`<main aria-busy="true"></main>`;
   const leave = () => api("DELETE", "/session").finally(() => dispatchEvent(new Event("signed-out")));
   return html`
-    <header class="top">
-      <a class="skip" href="#main" onClick=${(event) => (event.preventDefault(), document.querySelector("h1").focus())}>To the content</a>
-      <span class="brand">Visavis fleet</span>
-      <nav aria-label="Pages">
-        ${PAGES.filter(([page, , role]) => (limited ? OPEN.includes(page) : role === "viewer" || me.role === role)).map(
-          ([page, text]) => html`<a href=${`#${page}`} aria-current=${at.page === page || (page === "fleet" && at.page === "box") || (page === "alerts" && at.page === "alert") ? "page" : null}>${text}${
-            page === "alerts" && alerts?.firing > 0 ? html` <span class="count ${alerts.open ? "bad" : ""}">${alerts.firing}<span class="unseen"> firing</span></span>` : ""}</a>`,
-        )}
-      </nav>
-      <span class="who small">${me.name} · ${me.role} <button onClick=${leave}>Sign out</button></span>
-    </header>
+    <${Header} at=${at} me=${me} alerts=${alerts} onLeave=${leave} />
     <main id="main"><${Page} at=${at} me=${me} catalogue=${catalogue} /></main>`;
 }
 
