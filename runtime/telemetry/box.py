@@ -159,6 +159,7 @@ class Uplink:
 
     def _begin(self) -> None:
         self._executors.resume()
+        self._pack.begin()
         self._inbox.begin()
         run_dir = str(self._ctx.boot.run_dir)
         if self._outbox.setting("run") != run_dir:

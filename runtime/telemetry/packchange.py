@@ -90,13 +90,15 @@ class PackChange:
         return Lever(self._config.pack_path.name, self._want, self._why_not, now=lambda: self.name)
 
     def commanded(self) -> str:
-        """The pack that a command chose before this start; "" if none did. One that was chosen and does not serve is told."""
+        """The pack that a command chose before this start; "" if none did."""
         choice = kept_choice(self._config)
-        if choice is None:
-            return ""
-        if choice.pack != self.name:
+        return choice.pack if choice is not None and choice.by == "command" else ""
+
+    def begin(self) -> None:
+        """After a start: tell if what was chosen is not there any more. (One that is broken is tried again, which tells it.)"""
+        choice = kept_choice(self._config)
+        if choice is not None and self._find(choice.pack) is None:
             self._event("pack_refused", "lost")
-        return choice.pack if choice.by == "command" else ""
 
     async def switch(self, name: str, lever: Callable[[str], str]) -> Done:
         """Carry out a command: `lever(name)` moves the lever and says why not, then it takes as long as it takes."""

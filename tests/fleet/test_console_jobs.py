@@ -232,6 +232,27 @@ def test_settings_of_a_group_and_of_a_box(opened, shop):
     assert desired.of_box(shop.db, "box-2").own == {}
 
 
+def test_the_packs_of_a_box_are_offered_by_name(opened, shop):
+    """The command and the setting offer what the box says is installed, and nothing else; of another box any name can be written."""
+    shop.boxes.made["box-1"].say(t.UpKind.BIRTH, t.Birth(pack="coffee-bar", packs=("coffee-bar", "tea-bar"), commands=("switch_pack",)))
+    page = opened("box/box-1")
+    page.get_by_label("Command").select_option("switch_pack")
+    page.wait_for_selector("select[name=pack]")
+    assert page.locator("select[name=pack] option").all_inner_texts() == ["coffee-bar", "tea-bar"]
+    page.locator("select[name=pack]").select_option("tea-bar")
+    page.click("button:has-text('Send')")
+    page.wait_for_selector("tr:has-text('Show another experience pack'):has-text('tea-bar')")
+    page.get_by_label("Setting").select_option("pack")
+    page.get_by_label("Value").select_option("tea-bar")
+    page.click("text=Set for this box")
+    page.wait_for_selector("tr:has-text('Experience pack'):has-text('tea-bar'):has-text('by this box')")
+    assert desired.of_box(shop.db, "box-1").own == {"pack": "tea-bar"}
+    page.goto(page.url.replace("box-1", "box-2"))
+    page.wait_for_selector("h1:has-text('box-2')")
+    page.get_by_label("Setting").select_option("pack")
+    page.get_by_label("Value").fill("juice-bar")
+
+
 @pytest.mark.parametrize("name", ["jobs", "jobs/JOB", "jobs/new", "settings", "box/box-1"])
 def test_axe_and_phone(browser, full, name):  # noqa: F811
     """WCAG 2.2 A and AA and best practice, light and dark; at a phone's width nothing is cut off sideways."""

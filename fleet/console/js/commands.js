@@ -2,7 +2,7 @@
 import { useState } from "../vendor/hooks.js";
 import { ago, api, html, query, Sure, Trouble, useLoad } from "./lib.js";
 
-const DRASTIC = new Set(["restart_box", "restart_service", "update", "switch_pack"]);
+const DRASTIC = new Set(["restart_box", "restart_service", "update"]);
 
 /** An argument of a command, or another value with a JSON Schema. */
 export function Field({ name, schema, label, optional = schema.default !== undefined }) {
@@ -13,6 +13,9 @@ export function Field({ name, schema, label, optional = schema.default !== undef
   return html`<label>${text}${number ? html` <span class="soft">${schema.minimum} to ${schema.maximum}</span>` : ""}
     <input name=${name} type=${number ? "number" : "text"} required=${!optional} defaultValue=${schema.default} autocomplete="off" ...${limits} /></label>`;
 }
+
+/** What a box says it can choose from, in place of what any box may be told. */
+export const offered = (schema, name, box) => (name === "pack" && box?.birth.packs?.length ? { enum: box.birth.packs } : schema);
 
 /** The arguments in a form of such fields. */
 export const read = (form, schemas) => {
@@ -68,7 +71,7 @@ export function Commands({ box, me, catalogue, stamp }) {
       <label>Command<select value=${name} onChange=${(event) => setName(event.target.value)}>${may.map(
         (one) => html`<option value=${one.name} selected=${one.name === name}>${one.title}${knows(one.name) ? "" : " (not on this box)"}</option>`,
       )}</select></label>
-      ${Object.entries(kind.arguments).map(([field, schema]) => html`<${Field} key=${`${name}.${field}`} name=${field} schema=${schema} />`)}
+      ${Object.entries(kind.arguments).map(([field, schema]) => html`<${Field} key=${`${name}.${field}`} name=${field} schema=${offered(schema, field, box)} />`)}
       <button class="primary">Send</button>
     </form>`}
     ${asking && html`<${Sure} text=${`${kind.title}: ${box.name}. A conversation there will end.`} action=${kind.title} onYes=${() => send(asking)} onNo=${() => setAsking(null)} />`}

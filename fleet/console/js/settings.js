@@ -1,7 +1,7 @@
 // The settings boxes should have: those of groups, what differs, and the part of one box's page.
 import { useEffect, useRef, useState } from "../vendor/hooks.js";
 import { ago, api, clock, html, Sure, Title, Trouble, useLive, useLoad, useTick } from "./lib.js";
-import { Field } from "./commands.js";
+import { Field, offered } from "./commands.js";
 import { Selection, selectionText } from "./selection.js";
 
 const STATES = { none: ["", "Nothing is wanted"], pending: ["", "Waits for the box"], same: ["ok", "As wanted"], differs: ["warn", "Differs"] };
@@ -13,7 +13,7 @@ export const settingsText = (settings, catalogue) =>
   Object.entries(settings).map(([name, one]) => `${titles(catalogue)[name] || name}: ${one === null ? "taken back" : value(one)}`).join("; ");
 
 /** One setting and its value to choose; calls `onSet(name, value)`. Not a form of its own: it may stand in one. */
-export function Setting({ catalogue, me, onSet, action = "Set", back = false }) {
+export function Setting({ catalogue, me, onSet, action = "Set", back = false, box = null }) {
   const may = catalogue.settings.filter((one) => me.role === "admin" || one.role === me.role);
   const [name, setName] = useState(may[0]?.name);
   const [trouble, setTrouble] = useState("");
@@ -34,7 +34,7 @@ export function Setting({ catalogue, me, onSet, action = "Set", back = false }) 
       <label>Setting<select value=${name} onChange=${(event) => setName(event.target.value)}>${may.map(
         (one) => html`<option key=${one.name} value=${one.name} selected=${one.name === name}>${one.title}</option>`,
       )}</select></label>
-      <${Field} key=${name} name=${name} label="Value" schema=${kind.value} optional=${true} />
+      <${Field} key=${name} name=${name} label="Value" schema=${offered(kind.value, name, box)} optional=${true} />
       <button type="button" onClick=${set}>${action}</button>
       ${back && html`<button type="button" onClick=${() => (setTrouble(""), onSet(name, null))}>Take back</button>`}
     </div>
@@ -83,7 +83,7 @@ export function BoxSettings({ box, me, catalogue, stamp }) {
             ${me.role !== "viewer" && name in found.own && html`<br /><button onClick=${() => set(name, null)}>Take back<span class="unseen"> ${titles(catalogue)[name]}</span></button>`}</td></tr>`;
       })}</tbody>
     </table>`}
-    ${me.role !== "viewer" && html`<div style=${{ marginTop: "1rem" }}><${Setting} catalogue=${catalogue} me=${me} onSet=${set} action="Set for this box" /></div>`}
+    ${me.role !== "viewer" && html`<div style=${{ marginTop: "1rem" }}><${Setting} catalogue=${catalogue} me=${me} onSet=${set} action="Set for this box" box=${box} /></div>`}
   </section>`;
 }
 
