@@ -40,6 +40,7 @@ from fleet.revocation import Revocation
 from fleet.server import Server
 from fleet.settings import Settings, hold
 from fleet.steward import Steward
+from fleet.tasks import end
 from fleet.tickets import Tickets
 from fleet.upkeep import OWN_DAYS, Upkeep
 from runtime import telemetry as t
@@ -203,18 +204,16 @@ class Controller:
 
     async def stop(self) -> None:
         """End everything; what was received but not committed will come again."""
-        for task in self._leading + self._projecting:
+        for task in self._projecting:
             task.cancel()
-        await asyncio.gather(*self._leading, return_exceptions=True)
+        await end(self._leading)
         if self._projecting:  # what they say last, hosts hear before what the next controller says first
             await asyncio.wait(self._projecting, timeout=_FAREWELL_S)
         with suppress(Unavailable):  # before the rest, so that the next one need not wait for it
             await asyncio.to_thread(self.lease.release)
         await self.server.close()
         await self.registrar.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, *self._projecting, return_exceptions=True)
+        await end(self._tasks + self._projecting)
         await self.broker.stop()
         self.db.close()
         self._lock.close()
