@@ -5,27 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cyclopts import App
 
+from visavis._fleet_store import folder_of, opened
+
 if TYPE_CHECKING:
-    from fleet.authority import Authority
     from fleet.controller import Settings
-    from fleet.database import Database
 
 __all__ = ["app"]
 
 app = App(name="fleet", help="The fleet: the controller with its broker and console, certificates for boxes.")
-
-
-def _data(data: Path | None) -> Path:
-    from runtime.config import environment
-
-    return (data or environment().state / "controller").resolve()
 
 
 @app.command
@@ -55,7 +47,7 @@ def serve(*, data: Path | None = None, host: str = "127.0.0.1", port: int = 8480
     tenant
         Part of all topics.
     config
-        TOML file with the sections [sparkplug], [home_assistant].
+        TOML file with the sections [sparkplug], [home_assistant], [oidc].
     sparkplug
         Show the boxes as devices of a Sparkplug B edge node in this group.
     sparkplug_broker
@@ -97,8 +89,8 @@ def serve(*, data: Path | None = None, host: str = "127.0.0.1", port: int = 8480
     for handler in logging.getLogger().handlers:
         handler.addFilter(Once())
     settings = Settings(
-        data=_data(data), host=host, port=port, broker_host=broker_host, broker_port=broker_port, tenant=tenant, names=name, config=given,
-        renewal_port=renewal_port,
+        data=folder_of(data), host=host, port=port, broker_host=broker_host, broker_port=broker_port, tenant=tenant, names=name,
+        config=given, renewal_port=renewal_port,
         database=database, crl_url=crl_url,
         outside=outside(
             broker, controller=controller or socket.gethostname(), ca=broker_ca, certificate=broker_cert, key=broker_key, crl=broker_crl
@@ -168,7 +160,7 @@ def enrol(
 
     now = SystemTimes().wall_ms()
     folder = out or Path(name)
-    with _store(data, database, crl_url) as (db, authority):
+    with opened(data, database, crl_url) as (db, authority):
         if (folder / "fleet.toml").exists():
             write_bundle({}, folder)  # says so, before a certificate is made
         issued = inventory.enrol(db, authority, name, days, now)
@@ -202,7 +194,7 @@ def renewals(*, data: Path | None = None, database: str = "", approve: str = "",
     from runtime.telemetry.times import SystemTimes
 
     now, wanted = SystemTimes().wall_ms(), approve or refuse
-    with _store(data, database) as (db, authority):
+    with opened(data, database) as (db, authority):
         asking = renewal.asking(db)
         if not wanted:
             for one in asking:
@@ -247,7 +239,7 @@ def reader(
     from runtime.telemetry.times import SystemTimes
 
     now, folder = SystemTimes().wall_ms(), out or Path(name)
-    with _store(data, database) as (db, authority):
+    with opened(data, database) as (db, authority):
         if revoke:
             count = readers.dismiss(db, name, now)
             journal.audit(db, now, "command line", "reader revoked", name, {"certificates": count})
@@ -282,7 +274,7 @@ def password(name: str, *, data: Path | None = None, database: str = "") -> int:
     from runtime.telemetry.times import SystemTimes
 
     given = getpass.getpass("New password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
-    with _store(data, database) as (db, _):
+    with opened(data, database) as (db, _):
         accounts.change(db, name, password=given)
         journal.audit(db, SystemTimes().wall_ms(), "command line", "password", name)
     print(f"{name}: the password is changed, all sessions have ended")
@@ -307,7 +299,7 @@ def revoke(name: str, *, data: Path | None = None, database: str = "") -> int:
     from runtime.telemetry.times import SystemTimes
 
     now = SystemTimes().wall_ms()
-    with _store(data, database) as (db, _):
+    with opened(data, database) as (db, _):
         count = inventory.revoke(db, name, now)
         journal.audit(db, now, "command line", "revoke", name, {"certificates": count})
     print(f"{name}: {count} certificate(s) revoked")
@@ -353,9 +345,9 @@ def simulate(*, devices: int, data: Path | None = None, database: str = "", brok
     """
     from visavis.simulate.command import simulate as begin
 
-    with _store(data, database) as (db, authority):
+    with opened(data, database) as (db, authority):
         return begin(
-            db, authority, _data(data) / "simulated", devices=devices, broker=broker, health_s=health_s, minutes=minutes, faults=faults,
+            db, authority, folder_of(data) / "simulated", devices=devices, broker=broker, health_s=health_s, minutes=minutes, faults=faults,
             seed=seed, tenant=tenant, prefix=prefix, ledger=ledger, every_s=every_s,
         )  # fmt: skip
 
@@ -396,29 +388,10 @@ def broker_files(
     from runtime.telemetry.times import SystemTimes
 
     now, folder = SystemTimes().wall_ms(), (at or out).absolute()
-    authority = Authority(_data(data) / "authority", now)
+    authority = Authority(folder_of(data) / "authority", now)
     if not authority.revoked.exists():
         authority.write_revoked((), now)
     place = Place(host="", port=port, folder=folder, ca=folder / "ca.pem", revoked=folder / "revoked.pem")
     write_files(files(authority, names=names, controllers=controller, place=place, user=user, tenant=tenant, days=days, now_ms=now), out)
     print(f"{out}: mosquitto -c {folder / 'mosquitto.conf'}; it has to read revoked.pem again whenever a controller has written it anew")
     return 0
-
-
-@contextmanager
-def _store(data: Path | None, database: str, crl_url: str = "") -> Iterator[tuple[Database, Authority]]:
-    """The controller's files and store, whether it runs or not."""
-    from fleet.authority import Authority
-    from fleet.database import open_database
-    from fleet.inventory import belongs
-    from runtime.telemetry.times import SystemTimes
-
-    folder = _data(data)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    authority = Authority(folder / "authority", SystemTimes().wall_ms(), crl_url=crl_url)
-    db = open_database(database or folder / "fleet.db")
-    try:
-        belongs(db, authority)
-        yield db, authority
-    finally:
-        db.close()
