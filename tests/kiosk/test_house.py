@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,13 @@ NOW = """() => ({
   volume: document.getElementById("volume-level").value,
   shade: getComputedStyle(document.body, "::after").opacity,
   language: document.documentElement.lang,
+})"""
+WORN = """() => ({
+  title: document.title,
+  backdrop: document.documentElement.style.getPropertyValue("--backdrop"),
+  sign: !document.getElementById("logo").hidden && document.getElementById("logo").naturalWidth > 0,
+  language: document.documentElement.lang,
+  leaves: [...document.querySelectorAll("#choices button")].filter((one) => one.textContent === "Leaves").length,
 })"""
 USUAL = {"volume": "80", "shade": "1", "language": "en"}  # without a shade there is no such element, whose opacity is 1
 WANTED = {"volume": "40", "shade": "0.6", "language": "de-DE"}
@@ -39,6 +47,18 @@ def test_the_next_life_of_the_stage_begins_with_what_was_wanted() -> None:
         house.take(setting("colour", "red"))
         assert told == [{"kind": "house", "volume": 0.5, "brightness": 1.0, "language": "en-GB"}]
         assert Defaults(bench.context("stage"), lambda *_, **__: None).values == house.values
+
+
+def test_a_language_may_be_wanted_before_the_pack_that_has_it() -> None:
+    """It holds from the moment that this pack serves; of one that has it not, its first language does."""
+    with Bench() as bench:
+        house = Defaults(bench.context("stage"), lambda *_, **__: None)
+        house.take(setting("language", "de-DE"))
+        assert house.values["language"] == "en-GB"
+        house.speak(("fr-FR", "de-DE"))
+        assert house.values["language"] == "de-DE"
+        house.speak(("fr-FR",))
+        assert house.values["language"] == "fr-FR"
 
 
 @pytest.mark.parametrize("kept", [b"{torn", b"[1]", b'{"colour": "red"}'])
@@ -116,6 +136,32 @@ def test_what_is_wanted_survives_the_stage(house: House, context: Any) -> None:
     eventually(lambda: now() == WANTED, "the wipe returns to what is wanted")
     page.reload()
     eventually(lambda: page.evaluate(NOW) == WANTED, "a page that is loaded anew is as wanted")
+
+
+@pytest.mark.system
+def test_another_pack_is_put_on_while_the_page_is_open(house: House, page: Any, tmp_path: Path) -> None:
+    """Brand, sign, colours, languages, suggestions and lines are the other pack's; picture and sound are not begun anew. And back again."""
+    tea = Path(shutil.copytree(COFFEE, tmp_path / "tea"))
+    text = (COFFEE / "pack.toml").read_text().replace('title = "Alder & Finch"', 'title = "Tea and Leaf"\nlogo = "sign.svg"')
+    text = text.replace('languages = ["en-GB"]', 'languages = ["de-DE"]').replace("#e9e4da", "#203040")
+    (tea / "pack.toml").write_text(text.replace('label = "Allergens"', 'label = "Leaves"').replace("#2f6f5e", "#803010"))
+    (tea / "sign.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"/>')
+    house.bench.context("uplink").send("house", setting("language", "de-DE"))
+    first = {"title": "Alder & Finch", "backdrop": "#e9e4da", "sign": False, "language": "de-DE", "leaves": 0}
+    other = {"title": "Tea and Leaf", "backdrop": "#203040", "sign": True, "language": "de-DE", "leaves": 1}
+    house.floor("attentive", "engaged")
+    eventually(lambda: page.evaluate(WORN) == first, "the first pack")
+    before = house.alive()
+    for pack, worn in ((tea, other), (house.ctx.pack.path, first)):
+
+        def now(pack: Path = pack) -> Any:
+            house.supervisor.publish("pack", m.PackServes(0, time.monotonic_ns(), str(pack)))
+            return page.evaluate(WORN)
+
+        eventually(lambda now=now, worn=worn: now() == worn, f"{worn['title']} is worn")
+    after = house.alive()
+    assert (after["pages"], after["reloads"]) == (before["pages"], before["reloads"])
+    eventually(lambda: house.alive()["video"]["sent"] > after["video"]["sent"], "the picture goes on")
 
 
 @pytest.mark.system

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from runtime.config import Config, load
+from runtime.packchoice import Choice, keep_choice
 from visavis import doctor
 from visavis.bench import report
 from visavis.cli import main
@@ -84,6 +87,27 @@ def test_the_doctor_finds_a_broken_configuration(tmp_path: Path) -> None:
     assert findings["configuration"].state == "fails"
     assert "prot" in findings["configuration"].detail
     assert "cannot run: configuration" in doctor.table(list(findings.values()))
+
+
+def test_the_doctor_says_which_pack_serves(tmp_path: Path) -> None:
+    """That it is the fleet's choice, and why it is not any more."""
+    for name in ("coffee-bar", "tea-bar"):
+        shutil.copytree(Config().pack_path, tmp_path / "packs" / name)
+    toml = tmp_path / "kiosk.toml"
+    toml.write_text('pack_path = "packs/coffee-bar"\n[fleet]\nbroker = "localhost"\ndevice = "box-1"\noutbox_path = "fleet"\n')
+    config = load(toml)
+
+    def said() -> tuple[str, str]:
+        finding = doctor._pack(config)
+        return finding.state, finding.detail
+
+    assert said() == ("works", f"{tmp_path}/packs/coffee-bar")
+    keep_choice(config, Choice("tea-bar", "command"))
+    assert said() == ("works", f"{tmp_path}/packs/tea-bar, chosen by the fleet (command) instead of coffee-bar")
+    shutil.rmtree(tmp_path / "packs" / "tea-bar")
+    assert said() == ("falls back", "the fleet chose pack tea-bar, which is not installed: coffee-bar of kiosk.toml serves")
+    (tmp_path / "packs" / "coffee-bar" / "pack.toml").write_text("[")
+    assert said()[0] == "fails"
 
 
 def test_the_doctor_says_a_line_for_every_capability() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
 import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import cv2
 import msgspec
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from engines.renderer import Rung, Selection
 from engines.renderer.tensorrt_relay import Relay
 from runtime.bus import StaleFrame
 from runtime.clock import ManualClock
+from runtime.config import Config
 from runtime.context import Context
 from runtime.following import NS, STALE_NS, Follower
 from runtime.messages import (
@@ -29,6 +33,7 @@ from runtime.messages import (
     Effort,
     Floor,
     Gesture,
+    PackServes,
     Phoneme,
     Playhead,
     Posture,
@@ -37,7 +42,7 @@ from runtime.messages import (
     Speech,
 )
 from runtime.nodes import renderer
-from runtime.nodes.renderer import Face, background, main, run
+from runtime.nodes.renderer import Backdrop, Face, background, main, run
 from runtime.rungs import Fade, Ladder, Spare
 from tests.engines.animation.conftest import IDLE, NAMES, RANGES
 from tests.support.harness import LIMIT_S, Bench
@@ -480,6 +485,63 @@ def test_the_last_rung_is_the_prepared_loop(studio: Studio):
     assert studio.frames[-1][0].pts > 0
     face.handle(Effort(0, 0, "big"))
     assert _seen(studio, face, 2 * Fade.FRAMES)[-1] == (512, 50)
+
+
+class Backed(Flat):
+    """A face as bright as what stands behind it."""
+
+    def set_background(self, rgb: Any) -> None:
+        """Its red."""
+        self.luma = int(np.asarray(rgb).reshape(-1)[0])
+
+
+def _pack(folder: Path, look: str) -> Path:
+    """An experience pack that looks like this."""
+    shutil.copytree(Config().pack_path, folder)
+    file = folder / "pack.toml"
+    file.write_text(file.read_text().replace('background = "#e9e4da"', f'background = "{look}"'))
+    return folder
+
+
+def _put_on(studio: Studio, face: Face, pack: Path) -> list[int]:
+    """The brightness of the frames after the supervisor has said that this pack serves."""
+    face.handle(PackServes(0, 1, str(pack)))
+    reading = face._backdrop._reading
+    if reading is not None:
+        reading.join(LIMIT_S)
+    return [luma for _, luma in _seen(studio, face, Fade.FRAMES + 2)]
+
+
+def test_another_pack_s_background_comes_softly_and_no_frame_is_left_out(studio: Studio, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """A colour, a picture, for the prepared loop too; of a pack that cannot be read it is not taken, which is said once."""
+    engine, loop = Backed(0), Backed(0)
+    face = Face(studio.ctx, engine, studio.face._ring, backdrop=Backdrop(studio.ctx, engine))
+    face._backdrop.behind(loop)
+    assert (engine.luma, loop.luma) == (0xE9, 0xE9)
+    _seen(studio, face, 3)
+    before = len(studio.frames)
+    tea = _pack(tmp_path / "tea", "#203040")
+    shown = _put_on(studio, face, tea)
+    assert 0xE9 > shown[0] > shown[3] > shown[-1] == 0x20 == loop.luma
+    assert _put_on(studio, face, tea) == [0x20] * len(shown)
+    cv2.imwrite(str(_pack(tmp_path / "art", "wall.png") / "wall.png"), np.full((8, 8, 3), 90, np.uint8))
+    assert _put_on(studio, face, tmp_path / "art")[-1] == 90
+    (tmp_path / "broken").mkdir()
+    assert _put_on(studio, face, tmp_path / "broken")[-1] == 90
+    _put_on(studio, face, tmp_path / "broken")
+    assert caplog.text.count("the background stays as it is: pack.toml") == 1
+    drawn = [descriptor.seq for descriptor, _ in studio.frames[before - 1 :]]
+    assert drawn == list(range(drawn[0], drawn[0] + len(drawn)))
+
+
+def test_kiosk_toml_s_own_background_stays(tmp_path: Path):
+    """Whatever the packs say."""
+    (tmp_path / "kiosk.toml").write_text('[video]\nbackground = "#112233"\n')
+    with Bench(config=tmp_path / "kiosk.toml") as bench:
+        engine = Backed(0)
+        backdrop = Backdrop(bench.context("renderer"), engine)
+        backdrop.take(PackServes(0, 1, str(_pack(tmp_path / "tea", "#203040"))))
+        assert (engine.luma, backdrop._reading) == (0x11, None)
 
 
 def test_what_the_governor_asked_outlives_the_renderer(studio: Studio):
