@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
+from argparse import Namespace
 from random import Random
 
 import msgspec
@@ -17,9 +19,12 @@ from fleet.database import open_database
 from fleet.errors import BadRequest
 from fleet.intake import Intake, judge
 from runtime.telemetry.levers import Levers
+from runtime.telemetry.times import SystemTimes
 from tests.runtime.telemetry.support import HandTimes
 from visavis.simulate import codec, faults, ledger
+from visavis.simulate.box import Box
 from visavis.simulate.command import target
+from visavis.simulate.house import House
 from visavis.simulate.memory import Memory
 from visavis.simulate.obedience import Obedience
 from visavis.simulate.plausible import Machine
@@ -233,6 +238,54 @@ def test_a_command_is_done_once(monkeypatch):
     assert order("c", "volume", {"level": 7}) is t.Outcome.REFUSED
     assert order("d", "ping", expires=-1) is t.Outcome.REFUSED  # the last answer: an expired command gets none
     assert (done, len(put)) == (["a"], 5)
+
+
+@pytest.mark.parametrize("breaks_at", [3, 4, 5])
+def test_a_connection_may_break_under_any_message(monkeypatch, tmp_path, breaks_at):
+    """Status and what waited: whichever is the last that is written, the rest goes through another connection."""
+    lines, wrong, whole = [], [], asyncio.Event()
+
+    class Fragile:
+        """A network that ends under one message of its first connection."""
+
+        def __init__(self, *_, opened, came, ended, **__):
+            self.opened, self.came, self.ended, self.sent = opened, came, ended, []
+            lines.append(self)
+
+        def open(self):
+            asyncio.get_running_loop().call_soon(self.opened)
+
+        def send(self, data):
+            self.sent.append(data)
+            if len(self.sent) == 1:
+                asyncio.get_running_loop().call_soon(self.came, packet(0x20, b"\x00\x00" + b"\x03\x21\x00\x14"))
+            if len(self.sent) == 2:
+                asyncio.get_running_loop().call_soon(self.came, packet(0x90, b"\x00\x01\x00\x01"))
+            if len(lines) == 1 and len(self.sent) == breaks_at:
+                self.ended("reset")
+            elif len(lines) == 2 and len(self.sent) == 5:  # hello, subscription, status, the first event and the birth
+                whole.set()
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr("visavis.simulate.box.Line", Fragile)
+
+    async def live():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: wrong.append(context))
+        book = ledger.Ledger(tmp_path / "ledger")
+        certificates = Namespace(context=lambda _name: None)
+        house = House(("", 0), "", "default", 10.0, 1e6, 0.0, certificates, book, SystemTimes())
+        box = Box(house, "sim-1", faults.Plan(), Random(1), "")
+        box.start()
+        try:
+            await asyncio.wait_for(whole.wait(), 30)
+        finally:
+            box.stop()
+            book.close()
+
+    asyncio.run(live())
+    assert not wrong
 
 
 # --- the ledger

@@ -215,6 +215,8 @@ class Box:
 
     def _send(self) -> None:
         for row in self._sender.plan(self._memory, self._times.mono_ms()):
+            if self._line is None:  # it broke under the row before; the next connection begins with what is not acknowledged
+                return
             if self._memory.first_time(row.id):
                 self._house.ledger.sent(self.name, row.boot, row.seq, self._house.times.wall_ms())
                 self._house.counts["sent"] += 1
@@ -264,6 +266,8 @@ class Box:
                 self._connects += 1
                 self._house.counts["connects"] += 1
                 self._status("online")
+                if self._line is None:  # it broke under its first word
+                    return
                 self._sender.up(self._times.mono_ms(), self._memory.newest, action.window)
                 self._send()
 
