@@ -1,4 +1,7 @@
-"""A controller's part that judges and delivers alerts, as a process that can be killed. Its clock runs a hundred times as fast."""
+"""A controller's part that judges and delivers alerts, as a process that can be killed. Its clock runs two hundred times as fast.
+
+It begins when its standard input ends: whoever kills one after the other has the next one ready.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from fleet.database import open_database
 
 def clock(started_ns, begin_ms):
     """The wall clock that parent and child share."""
-    return lambda: begin_ms + (time.monotonic_ns() - started_ns) // 10_000
+    return lambda: begin_ms + (time.monotonic_ns() - started_ns) // 5_000
 
 
 async def main(path, started_ns, begin_ms):
@@ -32,4 +35,5 @@ async def main(path, started_ns, begin_ms):
 
 
 if __name__ == "__main__":
+    sys.stdin.read()
     asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

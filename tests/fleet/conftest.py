@@ -7,16 +7,26 @@ import contextlib
 import pytest
 
 import runtime.telemetry.uplink as rules
+from fleet import link
 from fleet.database import open_database
+from runtime.telemetry import box as uplink
+from runtime.telemetry import outbox
 from tests.fleet.postgres import cluster  # noqa: F401 - a fixture
 from tests.fleet.support import Box, Fleet, Stranger
 
 
-@pytest.fixture(autouse=True)
-def soon(monkeypatch):
-    """Connections come at once: the waits themselves are tested as rules."""
-    monkeypatch.setattr(rules, "FIRST_MS", 50)
-    monkeypatch.setattr(rules, "BASE_MS", 100)
+@pytest.fixture(scope="package", autouse=True)
+def _soon():
+    """Connections come at once, and a box's reports are not gathered for seconds: the waits themselves are tested as rules. For the whole
+    package, because controllers of a module begin before any test does.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "FIRST_MS", 50)
+        patch.setattr(rules, "BASE_MS", 100)
+        patch.setattr(outbox, "GROUP_MS", 100)
+        patch.setattr(uplink, "_TICK_S", 0.05)
+        patch.setattr(link, "_RETRY_S", 0.1)
+        yield
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.system)])

@@ -26,6 +26,8 @@ from fleet.outside import broker_files
 from tests.fleet.support import LIMIT_S, SetTimes
 from tests.runtime.telemetry.support import free_port
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 class House:
     """`start(NAME)` begins a controller as a process, `kill(NAME)` ends it with SIGKILL; `close` ends all."""
@@ -63,11 +65,11 @@ class House:
     def start(self, name: str) -> None:
         self.ports[name] = free_port()
         command = [
-            *(sys.executable, "-m", "visavis", "fleet", "serve", "--data", self.folder / name, "--port", str(self.ports[name])),
+            *(sys.executable, "-m", "tests.fleet.hasty", "fleet", "serve", "--data", self.folder / name, "--port", str(self.ports[name])),
             *("--database", self.url, "--broker", f"mqtts://localhost:{self.settings.broker_port}", "--controller", name),
             *("--broker-crl", self.folder / "mosquitto" / "revoked.pem"),
         ]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT)
         self.controllers[name] = process
         while "The console:" not in (line := process.stdout.readline()):
             assert line, f"controller {name} ended"

@@ -143,6 +143,7 @@ class Box:
 
         def life():
             self.node = Uplink(self.ctx, self.times)
+            self.node._sender.again_ms = 3_000  # what was lost on the way is sent again: half a minute is long for a test
             made.set()
             asyncio.run(self.node.run())
 
@@ -238,3 +239,4 @@ class Stranger:
     def close(self):
         self.client.disconnect()
         self.client.loop_stop()
+        self.client._reset_sockets()  # also of a client whose handshake failed: the garbage collector would complain of them

@@ -61,7 +61,7 @@ async def serving(hook):
     """Where the hook listens."""
     app = web.Application()
     app.router.add_post("/hook", hook.handle)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)  # connections of those who were killed are not waited for
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -412,14 +412,10 @@ def test_mail_channels_that_cannot_be(tmp_path, more, text):
 # --- kills
 
 
-def test_once_in_effect_across_kills(tmp_path):
-    """The controller's part is killed again and again while boxes come and go and the webhook fails: each alert is told once, and its
-    end once, under one name each, however often it was sent.
-    """
-    hook, ready, ended = Hook(), threading.Event(), threading.Event()
-    rng = random.Random(7)
-    hook.answers = [rng.choice([200, 200, 500, "cut"]) for _ in range(60)]
-    where = []
+@pytest.fixture
+def served():
+    """A webhook that listens in a thread, and its address."""
+    hook, ready, ended, where = Hook(), threading.Event(), threading.Event(), []
 
     async def serve():
         async with serving(hook) as url:
@@ -430,8 +426,36 @@ def test_once_in_effect_across_kills(tmp_path):
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     assert ready.wait(30)
+    yield hook, where[0]
+    ended.set()
+    thread.join()
+
+
+@pytest.fixture
+def child():
+    """Starts a process that waits for the end of its standard input; none outlives the test."""
+    made = []
+
+    def start(*words):
+        made.append(subprocess.Popen(words, stdin=subprocess.PIPE))
+        return made[-1]
+
+    yield start
+    for process in made:
+        process.kill()
+        process.stdin.close()
+        process.wait()
+
+
+def test_once_in_effect_across_kills(tmp_path, served, child):
+    """The controller's part is killed again and again while boxes come and go and the webhook fails: each alert is told once, and its
+    end once, under one name each, however often it was sent.
+    """
+    hook, url = served
+    rng = random.Random(7)
+    hook.answers = [rng.choice([200, 200, 500, "cut"]) for _ in range(60)]
     shop = Shop(open_database(tmp_path / "fleet.db"))
-    desk.put_channel(shop.db, Channel(id="all", title="All", to=Webhook(url=where[0])), "anna", NOW)
+    desk.put_channel(shop.db, Channel(id="all", title="All", to=Webhook(url=url)), "anna", NOW)
     desk.put_rule(shop.db, Rule(id="r", title="Missing", when=Missing(), for_s=30, clear_s=0, flaps=0), "anna", NOW)
     started = time.monotonic_ns()
     now = clock(started, NOW)
@@ -446,27 +470,27 @@ def test_once_in_effect_across_kills(tmp_path):
         rows = shop.db.read("SELECT count(*) FROM alert WHERE resolved = 0 OR told IN ('firing', 'flapping')")
         return rows[0][0] + shop.db.read("SELECT count(*) FROM alert_delivery WHERE state = 'queued'")[0][0]
 
+    lives = [child(*command)]
     for life in range(15):
         last = life == 14
-        child = subprocess.Popen(command)
+        lives[life].stdin.close()  # begin
         if last:
             for box in lost:
                 shop.now = now()
                 shop.status(box, "online")
-            while waiting() and child.poll() is None:
-                ended.wait(0.05)
+            while waiting() and lives[life].poll() is None:
+                threading.Event().wait(0.05)
         else:
+            lives.append(child(*command))  # the next one comes up meanwhile
             for _ in range(rng.randrange(4, 16)):
                 box = rng.choice(boxes)
                 shop.now = now()
                 shop.status(box, "online" if box in lost else "lost")
                 lost ^= {box}
-                ended.wait(0.15)
-        assert child.poll() is None
-        child.kill()
-        child.wait()
-    ended.set()
-    thread.join()
+                threading.Event().wait(0.075)
+        assert lives[life].poll() is None
+        lives[life].kill()
+        lives[life].wait()
     told = Counter()
     for headers, body in {headers["webhook-id"]: (headers, body) for headers, body in hook.came}.values():
         assert headers["webhook-id"].endswith(".all")

@@ -185,7 +185,7 @@ def test_tokens(fleet, admin):
 def test_a_real_box_through_the_api(fleet, admin, box):
     """Enrolled box, live health and history, a command with its answer, events, all in the audit log."""
     box()
-    fleet.until(lambda: fleet.state("box-1") == "online" and fleet.device("box-1").health)
+    fleet.until(lambda: fleet.state("box-1") == "online" and fleet.device("box-1").health and fleet.device("box-1").site)
     found = admin.get("/devices", params={"q": "box", "state": "online", "site": "Store 12"}).json()
     assert [one["name"] for one in found["devices"]] == ["box-1"]
     assert found["facets"]["site"] == {"Store 12": 1}

@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 
 import runtime.telemetry as t
-from fleet import inventory, journal
+from fleet import controller, inventory, journal, lease
 from fleet.controller import Controller, Settings
 from fleet.errors import BadRequest, DataInUse
 from fleet.outside import outside
@@ -183,10 +183,13 @@ def refused(house, folder):
         late.close()
 
 
-def test_two_that_have_brokers_of_their_own(cluster, tmp_path):
+def test_two_that_have_brokers_of_their_own(cluster, tmp_path, monkeypatch):
     """They cannot share a store: the second is told so in one line, and works when the first has gone."""
+    for module in (lease, controller):
+        monkeypatch.setattr(module, "LEASE_MS", 3_000)  # the second waits for two of them
+    monkeypatch.setattr(lease, "_SURE_MS", 2_500)
     url = cluster.database()
-    first = Fleet(tmp_path / "first", database=url)
+    first = Fleet(tmp_path / "first", database=url, lease_s=0.3)
     (tmp_path / "second").mkdir()
     try:
         shutil.copytree(tmp_path / "first" / "authority", tmp_path / "second" / "authority")
@@ -198,8 +201,9 @@ def test_two_that_have_brokers_of_their_own(cluster, tmp_path):
     second.stop()
 
 
-def test_a_broker_that_is_not_there_yet(tmp_path):
+def test_a_broker_that_is_not_there_yet(tmp_path, monkeypatch):
     """The console answers all the same, and says that it hears nobody."""
+    monkeypatch.setattr(controller, "_OUTSIDE_S", 0.5)
     elsewhere = outside(f"mqtts://localhost:{free_port()}", controller="a")
     fleet = Fleet(tmp_path / "data", outside=elsewhere)
     try:
