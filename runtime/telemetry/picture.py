@@ -36,6 +36,7 @@ class Picture:
         self._send, self._now_ns, self._times, self._named, self._changed = send, now_ns, times, named, changed
         self._cap, self._untold = 0, True  # an uplink before this one may have left another
         self._told: Held | None = None
+        self._heard_ns = 0
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._held: tuple[int, int] | None = None
 
@@ -51,7 +52,8 @@ class Picture:
     @property
     def left_s(self) -> int:
         """For how many seconds more; 0 if nothing is held."""
-        return 0 if self._told is None else math.ceil(self._told.left_s)
+        since_s = (self._now_ns() - self._heard_ns) / 1e9  # also where the governor says no more
+        return 0 if self._told is None else max(0, math.ceil(self._told.left_s - since_s))
 
     def again(self) -> None:
         """The governor is ready, so it may be another one: it is told the setting again. A hold it has kept itself."""
@@ -70,7 +72,7 @@ class Picture:
 
     def heard(self, told: Held) -> None:
         """What the governor says, once a second."""
-        self._told = told
+        self._told, self._heard_ns = told, self._now_ns()
         held = None if told.rung < 0 else (told.rung, self._times.wall_ms() + round(told.left_s * 1000))
         # The same hold has the same end, although it is never reckoned the same to the millisecond.
         same = held and self._held and held[0] == self._held[0] and abs(held[1] - self._held[1]) < _SAME_MS

@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 
 import runtime.telemetry as t
 from runtime.bus import LinkError
+from runtime.messages import Held
 from runtime.telemetry.levers import Lever, Levers
 from runtime.telemetry.page import Page
+from runtime.telemetry.picture import Picture
 from runtime.telemetry.times import time_zone
+from tests.runtime.telemetry.support import HandTimes
 
 ALL = frozenset(t.Duty)
 GOOD = {
@@ -136,6 +139,25 @@ def test_the_page_is_told_what_it_begins_with():
     stage.told.clear()
     assert levers.apply({})[0] == {"volume": 0.9, "brightness": 1.0, "language": "en-GB"}
     assert dict(stage.told) == {"volume": 0.9, "brightness": 1.0, "language": "en-GB"}
+
+
+def test_what_is_held_runs_out_without_another_word():
+    """The end is reported once, however the seconds are rounded; the seconds that are left go down although the governor says no more."""
+    clock, changes = [0], []
+    times = HandTimes()
+    picture = Picture(lambda _: None, lambda: clock[0], times, named=False, changed=lambda: changes.append(picture.held))
+    assert (picture.left_s, picture.held) == (0, None)
+    rungs = ("512", "384")
+    picture.heard(Held(0, 1, rungs, 0, -1, 0.0, 0))
+    picture.heard(Held(0, 1, rungs, 0, 1, 60.0, 7))
+    end = times.wall_ms() + 60_000
+    picture.heard(Held(0, 1, rungs, 0, 1, 59.3, 7))
+    clock[0] += 20 * 10**9
+    assert (picture.left_s, picture.held, changes) == (40, (1, end), [(1, end)])
+    clock[0] += 60 * 10**9
+    assert picture.left_s == 0
+    picture.heard(Held(0, 1, rungs, 0, -1, 0.0, 7))
+    assert changes == [(1, end), None]
 
 
 def test_what_this_page_cannot_is_refused_with_what_it_can():
