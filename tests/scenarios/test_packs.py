@@ -140,6 +140,24 @@ def test_a_pack_is_changed_while_the_kiosk_runs(shop: Shop) -> None:
         asked(kiosk, "tea leaves")
 
 
+def test_who_comes_in_between_is_answered(shop: Shop) -> None:
+    """A question while the nodes start anew, one after another: it is answered out of one pack or the other, and the change is finished."""
+    with Kiosk(shop.folder, shop.config) as kiosk:
+        shop.heard(t.Birth, lambda birth: birth.pack == "coffee-bar")
+        since = kiosk.seen.mark()
+        command = shop.command("switch_pack", pack="tea-bar")
+        told(kiosk, since, lambda pack: pack.phase is m.PackPhase.CHANGES, "nodes start anew")
+        kiosk.page.type(PAY)
+        kiosk.seen.wait(
+            "bus heard",
+            lambda heard: heard.kind is m.HeardKind.FINISHED and ("cash" in heard.text or "tea leaves" in heard.text),
+            since=since,
+            why="the question is answered",
+        )
+        assert shop.answer(command).outcome is t.Outcome.DONE
+        asked(kiosk, "tea leaves")
+
+
 def test_a_pack_that_does_not_come_up_is_taken_back(shop: Shop) -> None:
     """It is damaged while the box waits for the visitor to go: the old one returns, and the fleet is told what was wrong with the new."""
     with Kiosk(shop.folder, shop.config) as kiosk:
