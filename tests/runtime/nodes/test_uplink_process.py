@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 
+import msgspec
 import pytest
 
 import runtime.telemetry as t
@@ -21,6 +22,7 @@ from tests.runtime.telemetry.support import Broker, Controller, Party
 pytestmark = pytest.mark.system
 
 VOICE = Node("voice", "tests.support.nodes.well", cpu_pct=1, pss_mb=50, beat_s=0.2)
+UPLINK = msgspec.structs.replace(node("uplink"), module="tests.support.nodes.quick_uplink")
 
 
 class Kiosk:
@@ -42,7 +44,7 @@ class Kiosk:
         config.write_text("\n".join(lines))
         run_dir = tmp_path / "run"
         run_dir.mkdir(mode=0o700)
-        self.supervisor = Supervisor(config, nodes=(node("uplink"), node("health"), VOICE), run_dir=run_dir)
+        self.supervisor = Supervisor(config, nodes=(UPLINK, node("health"), VOICE), run_dir=run_dir)
         self.thread = threading.Thread(target=self.supervisor.run)
 
     def __enter__(self):
