@@ -46,11 +46,22 @@ Quality is the share of the best picture's lines times the share of its frames; 
 {_table(["day", *policies], days)}
 
 The {rest["cases"]} cases that no setting can hold: at the last rung before the trip {rest["last_rung_before_trip"]}, alarm before the trip
-{rest["alarm_before_trip"]}, worse than without a policy {rest["worse_than_no_policy"]}; {rest["hours_above_trip_or_off"]} hours above the \
-trip or off instead of {rest["hours_above_trip_or_off_without_a_policy"]}. In {rest["never_switched_off"]} of them
+{rest["alarm_before_trip"]}, worse than without a policy {rest["worse_than_no_policy"]}. In {rest["never_switched_off"]} of them
 the box never switched itself off and talk went on all day (without a policy: {rest["never_switched_off_without_a_policy"]}); in the \
 others it did, as it would have at the
 last rung all day ({rest["switched_off_needlessly"]} exceptions).
+
+| those cases, together | governor | no policy |
+| --- | ---: | ---: |
+| hours unserved: off, or fewer than 25 frames a second in time | {rest["hours_unserved"]} | {rest["hours_unserved_without_a_policy"]} |
+| times it switched itself off | {rest["shutdowns"]} | {rest["shutdowns_without_a_policy"]} |
+| hours above the trip or off | {rest["hours_above_trip_or_off"]} | {rest["hours_above_trip_or_off_without_a_policy"]} |
+
+Off more often than without a policy: {rest["off_more_often"]}, more often than at the last rung all day, too: \
+{rest["off_more_often_than_at_the_last_rung_all_day"]}.
+Longer above the trip or off than without a policy: {rest["longer_above_trip_or_off"]}; \
+{rest["longer_at_the_last_rung_all_day_too"]} of them would be at the last rung all day, too,
+and in {rest["longer_but_never_off"]} of them the governor's box never went off.
 
 Days without a heat problem ({calm["cases"]}): {calm["moves"]} moves of any lever. A decision takes {result["decide_us"]:g} µs, at one a \
 second {result["governor_core_pct"]:.4f} % of a core.

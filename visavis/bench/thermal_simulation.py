@@ -18,6 +18,7 @@ _CHUNK = 40  # boxes at a time: 8 hours of 320 days are 0.5 GB
 _MINUTE = 60
 _HOUR = 3600
 _FRAMES = 30
+_FEWEST = 25.0
 TRACE_S = 10
 """Seconds between two points of a trace."""
 
@@ -36,6 +37,8 @@ class Outcome:
     """What became of each case; arrays by case. Times in seconds, -1 never."""
 
     seconds_above_trip: Floats
+    unserved_s: Floats  # switched off, or fewer than 25 frames a second in time
+    shutdowns: Floats  # how often it switched itself off
     lost_s: Floats  # above the trip or switched off
     hottest: Floats  # above the trip, °C; negative: it stayed so much below
     off: NDArray[np.bool_]  # switched itself off at its critical temperature
@@ -72,7 +75,7 @@ def simulate(batch: Batch, policy: Policy, last: NDArray[np.int64], *, trace: bo
     minute, minutes = np.zeros(n), 0
     rows = boxes.rows
     kept = {name: np.zeros((seconds // TRACE_S, n), np.float32) for name in ("margin", "quality", "fps")} if trace else {}
-    held = policy.levels.copy()
+    held, was_off = policy.levels.copy(), np.zeros(n, bool)
     for second in range(seconds):
         watts, share = boxes.advance(
             state, held, day.demand[second].astype(float), day.air[second].astype(float), day.sun[second].astype(float),
@@ -85,7 +88,10 @@ def simulate(batch: Batch, policy: Policy, last: NDArray[np.int64], *, trace: bo
         out.tripped_s = np.where(above & (out.tripped_s < 0), second, out.tripped_s)
         out.hottest = np.maximum(out.hottest, state.die - boxes.trip)
         off = state.off_s > 0
+        out.shutdowns += off & ~was_off
+        was_off = off
         out.off |= off
+        out.unserved_s += fps < _FEWEST
         out.lost_s += above | off
         out.quality += quality
         minute += fps
@@ -115,8 +121,8 @@ def simulate(batch: Batch, policy: Policy, last: NDArray[np.int64], *, trace: bo
 
 def _empty(n: int) -> Outcome:
     zeros, never = np.zeros(n), np.full(n, -1.0)
-    return Outcome(zeros.copy(), zeros.copy(), np.full(n, -np.inf), np.zeros(n, bool), np.full(n, np.inf), zeros.copy(), zeros.copy(),
-                   zeros.copy(), zeros.copy(), never.copy(), never.copy(), never.copy(), {})  # fmt: skip
+    return Outcome(zeros.copy(), zeros.copy(), zeros.copy(), zeros.copy(), np.full(n, -np.inf), np.zeros(n, bool), np.full(n, np.inf),
+                   zeros.copy(), zeros.copy(), zeros.copy(), zeros.copy(), never.copy(), never.copy(), never.copy(), {})  # fmt: skip
 
 
 def _look(batch: Batch, second: int, state: State, share: Floats, watts: Floats) -> Look:

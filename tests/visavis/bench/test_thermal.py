@@ -99,6 +99,20 @@ def test_the_same_seed_is_the_same_heat() -> None:
     assert hottest(7) != hottest(8)
 
 
+def test_a_box_that_is_off_or_too_slow_serves_nobody() -> None:
+    """Nobody cools a box in hot air: it is counted how long it is off or below 25 frames a second, and how often it went off."""
+    (batch,) = batches(PLANTS, 3, 2.0, 7, ("fan_failure", "calm"))
+    batch.day.air[:, ::2] = 90.0  # the box of each first day
+    ladders = [plant.ladder() for plant in batch.boxes.plants]
+    out = simulate(batch, Fixed(ladders), np.full(len(ladders), 3))
+    hot = np.array([profile == "fan_failure" for _, _, profile in batch.names])
+    assert list(out.shutdowns > 0) == list(out.off) == list(hot)
+    assert (out.unserved_s[hot] >= 600 * out.shutdowns[hot]).all()  # it cools for ten minutes each time
+    assert (out.unserved_s[hot] < 7200).all()
+    assert not out.unserved_s[~hot].any()
+    assert (out.min_fps[~hot] >= 25).all()
+
+
 def test_a_small_run_reports_everything() -> None:
     """All policies on all days, every case by name, and the governor as it should be; it can be written as JSON."""
     found = thermal.run(cases=3, hours=1.0, seed=100)
@@ -107,6 +121,7 @@ def test_a_small_run_reports_everything() -> None:
         assert {"seconds_above_trip", "min_fps", "changes_per_hour_p95", "mean_quality"} <= set(row)
     assert len(found["cases"]["rows"]) == 3 * len(PROFILES)
     assert found["feasible"] + found["infeasible"]["cases"] == 3 * len(PROFILES)
+    assert found["infeasible"]["worse_than_no_policy"] == 0
     assert found["policies"]["governor"]["seconds_above_trip"] == 0
     assert found["policies"]["none"]["seconds_above_trip"] > 0
     assert found["no_heat_problem"] == {"cases": 3, "of_calm_days": 3, "moves": 0, "changes": 0}
