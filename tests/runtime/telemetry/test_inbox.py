@@ -94,8 +94,12 @@ class Box:
             execute=self.execute,
             event=lambda code, names, numbers: self.events.append((code, names, numbers)),
             apply=self.apply,
+            moving=lambda: self.moving,
         )
         self.inbox.begin()
+
+    moving = False
+    """Whether something that is set is on its way."""
 
     async def execute(self, name, args):
         self.done.append((name, args))
@@ -335,3 +339,20 @@ def test_hostile_messages_are_harmless(messages):
 
     with tempfile.TemporaryDirectory(dir=RAM) as folder:
         asyncio.run(whole(folder))
+
+
+@live
+async def test_a_version_is_reported_when_nothing_is_on_its_way_any_more(box):
+    """However often it is sent meanwhile: what the fleet hears of it first is what became of it."""
+    box.moving = True
+    for _ in range(2):
+        box.send(t.Shadow(version=7, desired={"pack": "tea-bar"}), t.DownKind.SHADOW)
+    box.inbox.changed()
+    box.send(command("volume", args={"level": 0.5}))
+    await settle(box)
+    assert [one.version for one in reports(box)] == [0]
+    box.moving = False
+    box.inbox.changed()
+    assert [one.version for one in reports(box)] == [0, 7]
+    box.inbox.changed()
+    assert len(reports(box)) == 2  # it is owed once
