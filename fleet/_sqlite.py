@@ -15,6 +15,11 @@ from fleet.errors import Unavailable
 __all__ = ["Sqlite"]
 
 
+_CHECKPOINT_PAGES = 8192
+"""Pages of 4 kB in the journal before they go into the file: the five minutes of a box are written again with each of its reports, and of
+what waits together only the last writing reaches the file."""
+
+
 class _Transaction:
     """See fleet.database.Transaction."""
 
@@ -98,6 +103,7 @@ class Sqlite:
             connection = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         except sqlite3.Error as error:
             raise Unavailable(f"the store {self._path} cannot be opened: {error}") from error
         return connection
