@@ -20,6 +20,7 @@ class PackFollower:
     def __init__(self, ctx: Context, changed: Callable[[Pack], None]) -> None:
         self._ctx, self._changed = ctx, changed
         self._task: asyncio.Task[None] | None = None
+        self._said = ""
 
     def take(self, told: PackServes) -> None:
         """The supervisor says what serves, once a second: what could not be read is tried again."""
@@ -30,7 +31,10 @@ class PackFollower:
         try:
             pack = await asyncio.to_thread(load_pack, path)
         except PackError as error:
-            self._ctx.log.warning("the pack that serves cannot be shown: %s", error)
+            if self._said != str(error):  # it is tried every second
+                self._said = str(error)
+                self._ctx.log.warning("the pack that serves cannot be shown: %s", error)
             return
+        self._said = ""
         self._ctx.pack = pack
         self._changed(pack)

@@ -39,7 +39,7 @@ class _Wish:
         self.pack: Pack | None = None  # once it was checked
         self.ask = 0  # of the supervisor; 0: not asked yet
         self.since_ns = 0
-        self.told = self.late = self.awaited = False
+        self.told = self.late = self.awaited = self.over = False
         self.end: asyncio.Future[str] = asyncio.get_running_loop().create_future()  # why it does not serve, "" if it does
 
 
@@ -128,7 +128,7 @@ class PackChange:
                 self._serves(wish.pack)
             else:
                 self._run(self._adopt(path))
-        if wish is None or not wish.ask or told.ask != wish.ask:
+        if wish is None or wish.over or not wish.ask or told.ask != wish.ask:
             return
         if told.phase is PackPhase.WAITS and not wish.told and self._now_ns() - wish.since_ns > _TELL_AFTER_NS:
             wish.told = True
@@ -138,7 +138,7 @@ class PackChange:
         if path == wish.path:
             self._arrived(wish)
         elif told.reason != WAITED:
-            wish.ask = 0  # what else the supervisor says is not about it any more
+            wish.over = True
             self._run(self._explain(wish, told.reason))
         elif wish.awaited:
             self._fell(wish, "waited", f"{WAITED}, for {WAIT_S // 60} minutes: it stays as it is")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
 from collections.abc import Iterator
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 
 from kiosk._house import House as Defaults
+from kiosk._pack import PackFollower
 from runtime import messages as m
+from runtime.context import Context
 from tests.support.harness import Bench
 from tests.support.kiosk import House, eventually
 
@@ -173,3 +176,25 @@ def test_who_asks_for_contrast_has_no_shade(house: House, page: Any) -> None:
     page.click("#display")
     page.click("#sw-contrast")
     assert page.evaluate(NOW)["shade"] == "1"
+
+
+def test_a_pack_that_cannot_be_read_is_said_once_and_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The page keeps what it has; as soon as the files are whole it has the other one."""
+    tea = Path(shutil.copytree(COFFEE, tmp_path / "tea"))
+    whole = (tea / "pack.toml").read_text()
+    (tea / "pack.toml").write_text("[")
+
+    async def follow(ctx: Context) -> list[Path]:
+        worn: list[Path] = []
+        follower = PackFollower(ctx, lambda pack: worn.append(pack.path))
+        for text in (None, None, whole, None):
+            if text is not None:
+                (tea / "pack.toml").write_text(text)
+            follower.take(m.PackServes(0, 1, str(tea)))
+            if follower._task is not None:
+                await follower._task
+        return worn
+
+    with Bench() as bench:
+        assert asyncio.run(follow(bench.context("stage"))) == [tea]
+    assert caplog.text.count("cannot be shown: pack.toml") == 1
