@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,13 +156,13 @@ def test_another_pack_is_put_on_while_the_page_is_open(house: House, page: Any, 
     house.floor("attentive", "engaged")
     eventually(lambda: page.evaluate(WORN) == first, "the first pack")
     before = house.alive()
+
+    def is_worn(pack: Path, worn: Any) -> bool:
+        house.supervisor.publish("pack", m.PackServes(0, time.monotonic_ns(), str(pack)))
+        return bool(page.evaluate(WORN) == worn)
+
     for pack, worn in ((tea, other), (house.ctx.pack.path, first)):
-
-        def now(pack: Path = pack) -> Any:
-            house.supervisor.publish("pack", m.PackServes(0, time.monotonic_ns(), str(pack)))
-            return page.evaluate(WORN)
-
-        eventually(lambda now=now, worn=worn: now() == worn, f"{worn['title']} is worn")
+        eventually(partial(is_worn, pack, worn), f"{worn['title']} is worn")
     after = house.alive()
     assert (after["pages"], after["reloads"]) == (before["pages"], before["reloads"])
     eventually(lambda: house.alive()["video"]["sent"] > after["video"]["sent"], "the picture goes on")
