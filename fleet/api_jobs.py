@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from fleet import desired, job_views, jobs
+from fleet import desired, drift, job_views, jobs
 from fleet.accounts import Role
 from fleet.ask import Ask, Body, Route, row
-from fleet.desired import BoxSettings, Drift, Group, GroupView
+from fleet.desired import BoxSettings, Group
+from fleet.drift import Drift, GroupView
 from fleet.errors import BadRequest
 from fleet.job_spec import Spec
 from fleet.job_views import BoxQuery, JobBox, JobView, Preview
@@ -77,11 +78,11 @@ async def _set(ask: Ask) -> BoxSettings:
 
 
 async def _drift(ask: Ask) -> Drift:
-    return await ask.thread(desired.drift, ask.db)
+    return await ask.thread(drift.drift, ask.db)
 
 
 async def _groups(ask: Ask) -> list[GroupView]:
-    return await ask.thread(desired.views, ask.db)
+    return await ask.thread(drift.views, ask.db)
 
 
 async def _put_group(ask: Ask) -> dict[str, int]:

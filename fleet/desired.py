@@ -13,28 +13,25 @@ import msgspec
 
 from fleet.database import Database, Transaction
 from fleet.errors import BadRequest
-from fleet.selection import Face, Run, Selection, faces, matches
+from fleet.selection import Crowd, Face, Run, Selection, matches
 from runtime import telemetry as t
 
 __all__ = [
     "BoxSettings",
     "Difference",
-    "Drift",
     "Group",
-    "GroupView",
     "change_own",
     "check",
-    "drift",
     "due",
     "effective",
     "groups",
     "of_box",
+    "of_boxes",
     "put_group",
     "put_own",
     "refresh",
     "refresh_in",
     "remove_group",
-    "views",
 ]
 
 Settings = dict[str, Any]
@@ -53,15 +50,6 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     author: str
     changed: int
-
-
-class GroupView(msgspec.Struct, frozen=True, kw_only=True):
-    """A group, and how its boxes stand: how many have its settings, have not said so yet, or differ."""
-
-    group: Group
-    same: int
-    pending: int
-    differs: int
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,13 +88,6 @@ class BoxSettings(msgspec.Struct, frozen=True, kw_only=True):
     told: int
     differences: list[Difference]
     held: HeldRung | None
-
-
-class Drift(msgspec.Struct, frozen=True, kw_only=True):
-    """The fleet: boxes by state, and those that are not as they should be."""
-
-    states: dict[str, int]
-    boxes: list[BoxSettings]
 
 
 # --- rules ------------------------------------------------------------------------------------------------------------------
@@ -238,12 +219,16 @@ def refresh_in(tx: Transaction, now_ms: int, names: Sequence[str] = (), *, anew:
         f" LEFT JOIN desired w ON w.device = d.name {where}",
         *names,
     )
+    crowd, mine = Crowd(Face(*row[:4]) for row in rows), dict[str, list[Group]]()
+    for group in rules:
+        for face in crowd.select(group.selection):
+            mine.setdefault(face.name, []).append(group)
     changed: list[tuple[object, ...]] = []
     moved: list[tuple[object, ...]] = []
     for device, site, model, release, told, own_text, old_text, old_origin, old_version in rows:
         reported = min(told, MOST_VERSION)  # older stores took more
         own = msgspec.json.decode(own_text) if own_text else {}
-        wanted, origin = effective(own, rules, Face(device, site, model, release))
+        wanted, origin = effective(own, mine.get(device, ()), Face(device, site, model, release))
         version, text = old_version or 0, _text(dict(sorted(wanted.items())))
         # A box that has a higher version than we ever gave (this store is an old copy) would ignore ours for ever.
         if text != (old_text or "{}") or (version and version < reported) or anew:
@@ -289,39 +274,15 @@ def of_box(db: Database, device: str) -> BoxSettings:
     return _box(rows[0])
 
 
-def drift(db: Database, limit: int = 200) -> Drift:
-    """How all boxes of which something is wanted stand; those that differ first, then those that have not reported, by name."""
-    rows = db.read(f"SELECT {_COLUMNS} FROM desired w JOIN device d ON d.name = w.device ORDER BY d.name")  # noqa: S608 - ours
-    states = dict.fromkeys(("same", "pending", "differs"), 0)
-    found: dict[str, list[BoxSettings]] = {"differs": [], "pending": []}
-    for box in map(_box, rows):
-        if box.state != "none":
-            states[box.state] += 1
-        if box.state in found:
-            found[box.state].append(box)
-    return Drift(states=states, boxes=[*found["differs"], *found["pending"]][:limit])
-
-
-def views(db: Database) -> list[GroupView]:
-    """All groups, the one that wins first, and how their boxes stand by this group's settings alone."""
-    rules = groups(db.read)
-    everybody = faces(db.read)
-    rows = db.read(f"SELECT {_COLUMNS} FROM desired w JOIN device d ON d.name = w.device")  # noqa: S608 - ours
-    boxes = {box.device: box for box in map(_box, rows)}
-    found = []
-    for group in rules:
-        states = dict.fromkeys(("same", "pending", "differs"), 0)
-        for face in everybody:
-            if matches(group.selection, face) and face.name in boxes:
-                states[_by(boxes[face.name], group)] += 1
-        found.append(GroupView(group=group, **states))
-    return found
-
-
-def _by(box: BoxSettings, group: Group) -> str:
-    if box.reported_version < box.version:
-        return "pending"
-    return "differs" if any(box.origin.get(one.name) == group.name for one in box.differences) else "same"
+def of_boxes(db: Database, names: Sequence[str]) -> list[BoxSettings]:
+    """The settings of these boxes, in this order; those that there are."""
+    found: dict[str, BoxSettings] = {}
+    for first in range(0, len(names), _CHUNK):
+        part = names[first : first + _CHUNK]
+        marks = ",".join("?" * len(part))
+        sql = f"SELECT {_COLUMNS} FROM device d LEFT JOIN desired w ON w.device = d.name WHERE d.name IN ({marks})"  # noqa: S608 - ours
+        found |= {box.device: box for box in map(_box, db.read(sql, *part))}
+    return [found[name] for name in names if name in found]
 
 
 def _box(row: tuple[Any, ...]) -> BoxSettings:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import sys
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import msgspec
@@ -11,10 +13,11 @@ from msgspec import Meta
 
 from runtime.telemetry import is_id
 
-__all__ = ["Face", "Run", "Selection", "faces", "matches", "select"]
+__all__ = ["Crowd", "Face", "Run", "Selection", "faces", "matches", "select"]
 
 Run = Callable[..., list[Any]]
 """`Database.read`, or `Transaction.run` to see what this transaction has written."""
+_FIELDS = ("site", "model", "release")
 _Text = Annotated[str, Meta(max_length=200)]
 
 
@@ -58,6 +61,45 @@ def matches(selection: Selection, face: Face) -> bool:
 def _pattern(text: str) -> re.Pattern[str]:
     parts = {"*": ".*", "?": "."}
     return re.compile("".join(parts.get(char, re.escape(char)) for char in text))  # kept by re's own cache
+
+
+class Crowd:
+    """Boxes from which many selections are made: each looks only at those of its site, model, release, names or beginning of a name."""
+
+    def __init__(self, boxes: Iterable[Face]) -> None:
+        self._all = sorted(boxes, key=lambda face: face.name)
+        self._names = [face.name for face in self._all]
+        self._by: dict[tuple[str, str], list[Face]] = {}
+        for face in self._all:
+            for field in _FIELDS:
+                self._by.setdefault((field, getattr(face, field)), []).append(face)
+
+    def select(self, selection: Selection) -> list[Face]:
+        """Those that match, by name."""
+        wanted = [(field, value) for field in _FIELDS if (value := getattr(selection, field))]
+        pools = [self._by.get(pair, []) for pair in wanted]
+        if selection.boxes:
+            pools.append([face for name in sorted(set(selection.boxes)) for face in self._between(name, name)])
+        if selection.name:
+            begin = re.split(r"[*?]", selection.name, maxsplit=1)[0]
+            pools.append(self._between(begin, begin + chr(sys.maxunicode)))
+        if not pools:
+            return self._all
+        pool = min(pools, key=len)
+        if len(pools) == 1 and (not selection.name or selection.name == f"{begin}*"):
+            return pool
+        for field, value in wanted:  # as `matches`, but what can be is done once for all
+            pool = [face for face in pool if getattr(face, field) == value]
+        if selection.boxes:
+            named = frozenset(selection.boxes)
+            pool = [face for face in pool if face.name in named]
+        if selection.name:
+            like = _pattern(selection.name).fullmatch
+            pool = [face for face in pool if like(face.name)]
+        return pool
+
+    def _between(self, first: str, last: str) -> list[Face]:
+        return self._all[bisect_left(self._names, first) : bisect_right(self._names, last)]
 
 
 def faces(run: Run, name: str = "") -> list[Face]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 import runtime.telemetry as t
 from fleet import desired
 from fleet.desired import Group, effective
+from fleet.drift import drift, views
 from fleet.errors import BadRequest
 from fleet.selection import Face, Selection, matches
 from tests.fleet.boxes import NOW, Boxes
@@ -95,20 +96,40 @@ def test_a_box_that_moves(db, boxes):
 def test_what_differs(db, boxes):
     """Pending until the box has reported this version; then the same, or what differs with the box's reason."""
     desired.put_group(db, group("all", {"health_s": 60, "volume": 0.5}))
-    assert desired.drift(db).states == {"same": 0, "pending": 3, "differs": 0}
+    assert drift(db).states == {"same": 0, "pending": 3, "differs": 0}
     boxes.report("bern-1", NOW, {"health_s": 60.0, "volume": 0.5})
     boxes.report("bern-2", NOW, {"health_s": 30}, {"volume": "nothing on this box can set it"})
-    found = desired.drift(db)
+    found = drift(db)
     assert found.states == {"same": 1, "pending": 1, "differs": 1}
     assert [(box.device, box.state) for box in found.boxes] == [("bern-2", "differs"), ("basel-1", "pending")]
     (health, volume) = found.boxes[0].differences
     assert (health.name, health.wanted, health.found, health.reason) == ("health_s", 60, 30, "")
     assert (volume.found, volume.reason) == (None, "nothing on this box can set it")
-    (view,) = desired.views(db)
+    (view,) = views(db)
     assert (view.same, view.pending, view.differs) == (1, 1, 1)
     assert [name for name, _ in desired.due(db)] == ["basel-1"]
     assert desired.of_box(db, "bern-1").state == "same"
     assert desired.due(db, ["bern-1", "bern-2"]) == []
+
+
+def test_a_group_is_judged_by_what_is_its_own(db, boxes):
+    """What a box has otherwise of its own wishes, or of a group that wins, does not count for the others; what it refuses does."""
+    desired.put_group(db, group("all", {"health_s": 60, "volume": 0.5}))
+    desired.put_group(db, group("bern", {"volume": 0.2}, priority=5, site="Bern"))
+    desired.put_own(db, "bern-1", {"brightness": 0.9}, NOW)
+    for name, told, refused in (
+        ("bern-1", {"health_s": 60, "volume": 0.2, "brightness": 0.5}, {}),
+        ("bern-2", {"health_s": 60, "volume": 0.7}, {}),
+        ("basel-1", {"health_s": 60, "volume": 0.5}, {"health_s": "not for long"}),
+    ):
+        boxes.report(name, desired.of_box(db, name).version, told, refused)
+    found = {view.group.name: (view.same, view.pending, view.differs) for view in views(db)}
+    assert found == {"bern": (1, 0, 1), "all": (2, 0, 1)}
+    page = drift(db)
+    assert page.states == {"same": 0, "pending": 0, "differs": 3}
+    assert [box.device for box in page.boxes] == ["basel-1", "bern-1", "bern-2"]
+    assert [box.device for box in drift(db, 2).boxes] == ["basel-1", "bern-1"]
+    assert [box.state for box in desired.of_boxes(db, ["bern-2", "nobody"])] == ["differs"]
 
 
 def test_a_rung_that_is_held_stands_beside_the_settings(db, boxes):

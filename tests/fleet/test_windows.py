@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.selection import Face, Selection, matches
+from fleet.selection import Crowd, Face, Selection, matches
 from fleet.windows import Window, is_open, own_window, share, zone
 
 BERLIN, NEW_YORK = zone("Europe/Berlin"), zone("America/New_York")
@@ -93,3 +93,24 @@ def test_what_boxes_tell():
 def test_selections(wanted, found):
     """All fields that are set have to match; a name may have * and ?, and nothing else of it is special."""
     assert matches(Selection(**wanted), Face("shop-12", "Bern", "Orin", "1.2")) is found
+
+
+NAMES = st.text("ab1-", min_size=1, max_size=4)
+PLACES = st.sampled_from(["", "Bern", "Basel"])
+SELECTIONS = st.builds(
+    Selection,
+    name=st.one_of(st.just(""), NAMES, NAMES.map(lambda text: f"{text}*"), st.text("ab1-*?", max_size=4)),
+    site=PLACES,
+    model=st.sampled_from(["", "Orin"]),
+    release=st.sampled_from(["", "1.2"]),
+    boxes=st.lists(NAMES, max_size=3).map(tuple),
+)
+FACES = st.builds(Face, NAMES, PLACES, st.sampled_from(["Orin", "RTX"]), st.sampled_from(["1.2", "1.3"]))
+
+
+@given(st.lists(FACES, max_size=12, unique_by=lambda face: face.name), st.lists(SELECTIONS, max_size=5))
+def test_a_crowd_finds_what_looking_at_each_finds(boxes, selections):
+    """However boxes and selections are mixed, those that match and no others, by name."""
+    crowd = Crowd(boxes)
+    for selection in selections:
+        assert crowd.select(selection) == sorted((face for face in boxes if matches(selection, face)), key=lambda face: face.name)
