@@ -313,7 +313,7 @@ def simulate(*, devices: int, data: Path | None = None, database: str = "", brok
     """Connect simulated boxes to a running controller, each with its own certificate and session, until the minutes are over or Ctrl-C.
 
     What every box kept, sent and was told is safe goes to the ledger. At the end nothing new is made and what waits is delivered; exit
-    status 1 if something still waits after two minutes.
+    status 1 if something still waits after seven minutes.
 
     Parameters
     ----------

@@ -29,6 +29,7 @@ __all__ = ["Controller", "Simulator", "Uplink", "wait_for"]
 
 _START_S = 60.0
 _STOP_S = 150.0
+_FINISH_S = 450.0
 
 
 def wait_for(what: str, condition: Callable[[], object], limit_s: float, every_s: float = 0.1) -> None:
@@ -165,9 +166,9 @@ class Simulator:
             raise BenchError(f"fleet: the simulator ended with status {self._process.returncode}")
 
     def finish(self) -> None:
-        """Nothing new is made; returns when what waited has arrived, or two minutes have passed."""
+        """Nothing new is made; returns when what waited has arrived, or seven minutes have passed."""
         self._process.send_signal(signal.SIGINT)
-        self._process.wait(_STOP_S)
+        self._process.wait(_FINISH_S)
         self._reader.join(5)
 
     def close(self) -> None:

@@ -41,7 +41,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     minutes: float = 0.0
     faults: frozenset[str] = frozenset()
     seed: int = 1
-    drain_s: float = 120.0
+    drain_s: float = 420.0  # a box that lost its broker again and again waits up to 300 s before it connects (runtime/telemetry/uplink.py)
     every_s: float = 5.0
 
 
