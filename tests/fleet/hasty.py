@@ -13,7 +13,7 @@ def hurry() -> None:
     """A lease of five seconds, and looks as often as `tests.fleet.support.Fleet` has them."""
     lease.LEASE_MS, lease._SURE_MS = 5_000, 4_000
     link._RETRY_S = 0.1
-    controller.Settings = partial(controller.Settings, ack_s=0.05, watch_s=0.2, lease_s=0.5)
+    vars(controller)["Settings"] = partial(controller.Settings, ack_s=0.05, watch_s=0.2, lease_s=0.5)
 
 
 if __name__ == "__main__":
