@@ -263,8 +263,11 @@ def test_a_machine_without_thermometers_is_told_once_and_left_in_peace(tmp_path:
 
 def told_fleet(box: Box) -> Held:
     """What the uplink hears of it."""
-    uplink = box.bench.context("uplink")
-    held: Held = box.bench.repeat_until(lambda: box.look() and None, uplink, "held")
+
+    def look() -> None:
+        box.look()
+
+    held: Held = box.bench.repeat_until(look, box.bench.context("uplink"), "held")
     return held
 
 
