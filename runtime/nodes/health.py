@@ -22,6 +22,7 @@ _HEARING = ("speech_end", "silence", "judged", "transcript")
 _FLUSH_NS = 30_000 * MS
 _HEARING_NS = 15_000 * MS  # a speech end that lies further before the grant belongs to something else
 _EVERY_NS = 5_000 * MS
+_PSS_NS = 30_000 * MS  # the system adds it up page by page: 1 to 4 ms a process, half a percent of a core if it were done each time
 
 
 @dataclass(slots=True)
@@ -112,11 +113,12 @@ class Processes:
         self._supervisor, self._proc = supervisor, proc
         self._tick_s = 1.0 / os.sysconf("SC_CLK_TCK")
         self._cpu: dict[int, tuple[float, int]] = {}
+        self._pss: dict[int, tuple[int, int]] = {}  # kB, and when
 
     def look(self, now_ns: int) -> dict[str, dict[str, float]]:
-        """By node: pid, pss_mb, cpu_pct of one core since the last look (-1: first look)."""
+        """By node: pid, pss_mb (of the last 30 s), cpu_pct of one core since the last look (-1: first look)."""
         found: dict[str, dict[str, float]] = {}
-        alive = {}
+        alive, weighed = {}, {}
         for pid in self._children():
             try:
                 stat = (self._proc / str(pid) / "stat").read_text()
@@ -125,15 +127,17 @@ class Processes:
                     continue
                 times = stat[stat.rindex(")") + 2 :].split()
                 cpu_s = (int(times[11]) + int(times[12])) * self._tick_s
-                pss_kb = self._pss_kb(pid)
+                pss = self._pss.get(pid)
+                if pss is None or now_ns - pss[1] >= _PSS_NS:
+                    pss = self._pss_kb(pid), now_ns
             except (OSError, ValueError, IndexError):  # it ended while we looked
                 continue
             before = self._cpu.get(pid)
             pct = 100.0 * (cpu_s - before[0]) * 1e9 / max(1, now_ns - before[1]) if before else -1.0
-            alive[pid] = (cpu_s, now_ns)
+            alive[pid], weighed[pid] = (cpu_s, now_ns), pss
             node = "supervisor" if pid == self._supervisor else name[3:]
-            found[node] = {"pid": pid, "pss_mb": round(pss_kb / 1024, 1), "cpu_pct": round(pct, 1)}
-        self._cpu = alive
+            found[node] = {"pid": pid, "pss_mb": round(pss[0] / 1024, 1), "cpu_pct": round(pct, 1)}
+        self._cpu, self._pss = alive, weighed
         return found
 
     def _children(self) -> list[int]:

@@ -173,6 +173,27 @@ def test_processes_are_found_by_their_names():
     assert set(processes.look(2_000_000_000)) == {"supervisor"}
 
 
+def test_memory_is_weighed_every_half_minute(tmp_path):
+    """PSS costs the system milliseconds, so it is asked for again only after 30 s; CPU each time."""
+
+    def process(pid, name, pss_kb, ticks):
+        folder = tmp_path / str(pid)
+        (folder / "task" / str(pid)).mkdir(parents=True, exist_ok=True)
+        (folder / "task" / str(pid) / "children").write_text("8" if pid == 7 else "")
+        (folder / "stat").write_text(f"{pid} ({name}) S " + " ".join(["0"] * 10 + [str(ticks), "0"]))
+        (folder / "smaps_rollup").write_text(f"Rss: 1 kB\nPss: {pss_kb} kB\n")
+
+    processes, second = Processes(7, tmp_path), 1_000_000_000
+    process(7, "visavis", 1024, 0)
+    process(8, "vv-voice", 2048, 0)
+    assert processes.look(0)["voice"]["pss_mb"] == 2.0
+    process(8, "vv-voice", 4096, 100)
+    soon = processes.look(29 * second)["voice"]
+    assert soon["pss_mb"] == 2.0
+    assert soon["cpu_pct"] > 0
+    assert processes.look(30 * second)["voice"]["pss_mb"] == 4.0
+
+
 def test_the_node_writes_what_is_left_when_it_ends(tmp_path):
     """main() takes marks from the bus and, told to end, writes the turns it still holds."""
     path = tmp_path / "timeline.jsonl"
