@@ -17,6 +17,13 @@ LINE = "A large flat white with oat milk that is four pounds ten"
 CANVAS = "(at) => [...document.getElementById(at).getContext('2d').getImageData(20, 20, 1, 1).data]"
 
 
+@pytest.fixture
+def page(house: House, page: Any) -> Any:
+    """One that tells the times of its sound right."""
+    eventually(house.settled, "the page's sound has run for a while")
+    return page
+
+
 def test_frames_are_drawn_in_their_own_colours(house: House, page: Any) -> None:
     """A full-range grey of the ring is the same grey on the canvas."""
     house.renderer.picture = grey(37)

@@ -19,6 +19,13 @@ pytestmark = pytest.mark.system
 LINE = "one two three four five six seven eight nine ten eleven twelve"
 
 
+@pytest.fixture
+def page(house: House, page: Any) -> Any:
+    """One that tells the times of its sound right."""
+    eventually(house.settled, "the page's sound has run for a while")
+    return page
+
+
 def test_the_second_page_is_told_and_may_take_over(house: House, page: Any, context: Any) -> None:
     """It says that the kiosk is open already; on a touch it takes the screen, and the first says where it went."""
     second = context.new_page()

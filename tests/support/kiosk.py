@@ -217,6 +217,10 @@ class House:
         page = self.stage.page
         return page is not None and page.can_play
 
+    def settled(self) -> bool:
+        """Whether its sound has run for a while: in the first moments a browser is wrong about when it is heard."""
+        return (self.alive()["beat"] or {}).get("audio") == "running"
+
     def alive(self) -> dict[str, Any]:
         """The stage's own counters."""
         with urllib.request.urlopen(f"{self.url}alive") as answer:
