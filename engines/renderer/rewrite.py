@@ -23,7 +23,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper, shape_inference
 
-__all__ = ["narrow_model", "swift_model", "unsigned_bytes", "unsigned_model"]
+__all__ = ["Wiring", "narrow_model", "swift_model", "unsigned_bytes", "unsigned_model"]
 
 _SAME_RANGE = ("Resize", "Reshape", "Transpose", "MaxPool")
 _REVISION = b"3"  # of this rewrite: part of the cache's key
@@ -78,8 +78,8 @@ def unsigned_model(model: onnx.ModelProto) -> onnx.ModelProto:
     return out
 
 
-class _Wiring:
-    """Who makes and who reads each tensor of a graph, its shape and its constants."""
+class Wiring:
+    """Who makes and who reads each tensor of a model's graph, and its constants."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.graph = model.graph
@@ -89,6 +89,13 @@ class _Wiring:
             for name in node.input:
                 self.readers.setdefault(name, []).append(node)
         self.values = {i.name: i for i in self.graph.initializer}
+
+
+class _Shaped(Wiring):
+    """With the shapes of its tensors."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        super().__init__(model)
         known = shape_inference.infer_shapes(model).graph
         self.shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in known.value_info}
 
@@ -115,7 +122,7 @@ def swift_model(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of a Q/DQ model that doubles and shuffles bytes; what does not look as expected stays as it is."""
     out = onnx.ModelProto()
     out.CopyFrom(model)
-    wiring, new, gone = _Wiring(out), {}, set[str]()
+    wiring, new, gone = _Shaped(out), {}, set[str]()
     for node in out.graph.node:
         dq = wiring.makers.get(node.input[0]) if node.input else None
         if dq is None or dq.op_type != "DequantizeLinear" or len(wiring.readers[dq.output[0]]) != 1:
@@ -141,7 +148,7 @@ def swift_model(model: onnx.ModelProto) -> onnx.ModelProto:
     return out
 
 
-def _doubling(wiring: _Wiring, source: str, target: str, shape: tuple[int, ...]) -> list[onnx.NodeProto]:
+def _doubling(wiring: _Shaped, source: str, target: str, shape: tuple[int, ...]) -> list[onnx.NodeProto]:
     """``source`` of ``shape`` (n, c, h, w) doubled to ``target``: the transpositions meet those of the convolutions' kernels and vanish."""
     n, c, h, w = shape
     rows, columns = np.arange(2 * h) // 2, np.arange(2 * w) // 2

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from engines.renderer.rewrite import Wiring
 from engines.studio.dataset import StudioError
 from engines.studio.network import VisavisFace
 from engines.studio.rig import CONTROLS
@@ -59,17 +60,8 @@ def export_float(network: VisavisFace) -> onnx.ModelProto:
     return model
 
 
-class _Graph:
-    """A graph's nodes by what they make and who reads it."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.graph = model.graph
-        self.makers = {o: n for n in self.graph.node for o in n.output}
-        self.readers: dict[str, list[onnx.NodeProto]] = {}
-        for node in self.graph.node:
-            for name in node.input:
-                self.readers.setdefault(name, []).append(node)
-        self.values = {i.name: i for i in self.graph.initializer}
+class _Graph(Wiring):
+    """What of a graph is quantized."""
 
     def convolutions(self) -> list[onnx.NodeProto]:
         return [n for n in self.graph.node if n.op_type == "Conv"]
