@@ -101,7 +101,8 @@ def _lid(x: float) -> float:
     return bump((x - BLINK_CLOSE_S - BLINK_HOLD_S) / BLINK_OPEN_S)
 
 
-@lru_cache(maxsize=256)
+# Caches hold what is in use, the block of now and the one after for each stream: larger ones would grow for an hour, as a leak does.
+@lru_cache(maxsize=48)
 def _knots(seed: int, stream: int, block: int) -> tuple[float, ...]:
     return tuple(np.random.default_rng((seed, 10 + stream, block & 0xFFFFFFFF)).uniform(-1, 1, _KNOTS).tolist())
 
@@ -119,7 +120,7 @@ def noise(seed: int, stream: int, t: float, every: float) -> float:
     return here + ease * (there - here)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=16)
 def _fixations(seed: int, stream: int, block: int, low: float, high: float) -> tuple[tuple[float, float, float], ...]:
     """(begin, u, v) of the fixations of one block; u, v normal deviates."""
     rng = np.random.default_rng((seed, 2 + stream, block & 0xFFFFFFFF))
@@ -171,7 +172,7 @@ def drift(seed: int, t: float) -> tuple[float, float, float]:
     return yaw, pitch, roll
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)
 def _breaths(seed: int, block: int) -> tuple[tuple[float, float, float], ...]:
     """(begin, length, depth) of the breaths of one block: 11 to 17 a minute, none like the one before."""
     rng = np.random.default_rng((seed, 9, block & 0xFFFFFFFF))
