@@ -94,8 +94,7 @@ class _Library:
 
     def _on_sound(self, wave: Any, count: int, events: Any) -> int:
         if wave and count > 0:
-            # Not np.ctypeslib: for each new count it makes types that ctypes keeps for ever, 3 kB a sentence.
-            self._pcm.append(np.frombuffer(ctypes.string_at(wave, 2 * count), np.int16))
+            self._pcm.append(np.ctypeslib.as_array(wave, (count,)).copy())
         i = 0
         while (event := events[i]).type != _END:
             if event.type in {_WORD, _PHONEME}:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engines.animation import CUES, MOODS, PLACES, Animator
+from engines.animation import CUES, MOODS, PLACES, Animator, upper
 from tests.engines.animation.conftest import IDLE, LIPS, NAMES, RANGES
 
 POSTURES = ("idle", "attentive", "listening", "thinking", "speaking")
@@ -285,6 +285,20 @@ def test_a_pack_s_broken_rest_does_not_leave(at: dict[str, int]):
     frame = Animator(NAMES, RANGES, broken).frame(0.0)
     assert np.isfinite(frame).all()
     assert (frame[at["mouthSmile_L"]], frame[at["cheekPuff_L"]]) == (0.0, 1.0)
+
+
+def test_a_day_of_life_is_not_remembered():
+    """What was made for minutes that have passed is forgotten, and what is in use is made once: memory ends growing within minutes."""
+    caches = [upper._knots, upper._fixations, upper._breaths]
+    face = Animator(NAMES, RANGES, IDLE, seed=11)
+    for kept in caches:
+        kept.cache_clear()
+    for second in range(3600):
+        face.frame(float(second), posture=("idle", "thinking", "speaking", "listening")[second // 5 % 4])
+    minutes, streams = 60, 6
+    assert sum(kept.cache_info().currsize for kept in caches) < 80
+    assert upper._fixations.cache_info().misses <= streams * (minutes + 1)
+    assert upper._breaths.cache_info().misses <= minutes + 1
 
 
 def test_unknown_reaction_is_refused(animator: Animator):
