@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.animation import Animator, Phone, levels_db
+from engines.animation import Animator, Phone, levels_db, take_tags
 from engines.renderer import load_pack, select
 from engines.synthesis import EspeakSynthesiser
 from engines.synthesis import sentences as sentences_of
@@ -81,7 +81,7 @@ def spoken_lines(shop: Pack, seed: int, limit: int) -> list[str]:
     """`limit` sentences: those of the pack in a random order, at most half, the others of words of the dictionary."""
     texts = [text for wordings in (shop.say.greeting, shop.say.farewell, shop.say.unsure, shop.say.staff_called) for text in wordings]
     texts += [entry.answer for entry in shop.knowledge]
-    known = sorted({sentence for text in texts if "{" not in text for sentence in sentences_of(text)})
+    known = sorted({sentence for text in texts if "{" not in text for sentence in sentences_of(take_tags(text)[0])})
     rng = random.Random(seed)
     rng.shuffle(known)
     known = known[: limit // 2]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
+from engines.animation import take_tags
 from engines.language import TextDelta, ToolCall
 from runtime.conversation.mind import Mind
 from runtime.conversation.state import State, heard
@@ -22,7 +24,7 @@ def mind(pack: Pack) -> Mind:
 
 
 class Visit:
-    """Somebody who talks."""
+    """Somebody who talks, and hears the words of the answers: what they ask of the face is no word."""
 
     def __init__(self, mind: Mind) -> None:
         self.mind, self.state, self.turn = mind, State(visit=1), 0
@@ -32,7 +34,7 @@ class Visit:
         outcome = self.mind.consider(self.state, text, self.turn)
         assert outcome.answer is not None
         self.state = self.mind.finish(outcome.state, self.turn, text, outcome.answer)
-        return outcome.answer
+        return msgspec.structs.replace(outcome.answer, text=take_tags(outcome.answer.text)[0])
 
 
 def test_an_order_from_nothing_to_its_number(mind: Mind) -> None:
