@@ -19,7 +19,7 @@ _HAPPY = """thanks great lovely perfect wonderful excellent brilliant awesome fa
 _NOT = frozenset(("not", "no", "never", "hardly"))
 _NEAR = 3
 """So many words before a sign may turn it round: "not a very lovely"."""
-_SHORT = (("can't", "can not"), ("won't", "will not"), ("n't", " not"))
+_SHORT = (("cannot", "can not"), ("can't", "can not"), ("won't", "will not"), ("n't", " not"))
 
 
 def _signs(text: str) -> tuple[tuple[str, ...], ...]:

@@ -58,8 +58,9 @@ def floor_of(state: FloorState, now_ns: int) -> Floor:
 def _felt(state: FloorState) -> str:
     """How the visitor feels who is being answered. The kiosk's own sentences, and those on the page's buttons, are nobody's feelings."""
     asked = state.asked
-    answers = state.posture in (Posture.THINKING, Posture.SPEAKING) and asked is not None and asked.turn == state.granted
-    return feeling(asked.text) if answers and asked and asked.source != "touch" else ""
+    if asked is None or asked.source == "touch" or asked.turn != state.granted or state.posture not in (Posture.THINKING, Posture.SPEAKING):
+        return ""
+    return feeling(asked.text)
 
 
 def decide(rules: FloorRules, state: FloorState, event: Event, now_ns: int) -> Step:

@@ -178,7 +178,7 @@ class PackChange:
         if self._wish is not None and self._wish.name == name and self._wish.late:
             return f"{WAITED}, for {WAIT_S // 60} minutes: it changes when they have gone"
         why, as_it_was = self._failed.get(name, ("", 0))
-        return why if as_it_was == _stamp(path) else ""
+        return why if why and as_it_was == _stamp(path) else ""
 
     def _find(self, name: str) -> Path | None:
         return self._config.pack_path if name == self._config.pack_path.name else installed(self._config).get(name)

@@ -287,7 +287,7 @@ def test_a_pack_s_broken_rest_does_not_leave(at: dict[str, int]):
     assert (frame[at["mouthSmile_L"]], frame[at["cheekPuff_L"]]) == (0.0, 1.0)
 
 
-def test_a_day_of_life_is_not_remembered():
+def test_an_hour_of_life_is_not_remembered():
     """What was made for minutes that have passed is forgotten, and what is in use is made once: memory ends growing within minutes."""
     caches = [upper._knots, upper._fixations, upper._breaths]
     face = Animator(NAMES, RANGES, IDLE, seed=11)

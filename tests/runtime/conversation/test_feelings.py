@@ -22,6 +22,7 @@ pytestmark = pytest.mark.unit
         ("I've lost my umbrella", "sad"),
         ("a really large latte", ""),
         ("I can't find my daughter", "sad"),
+        ("I cannot find my daughter", "sad"),
         ("wow, really?", "surprised"),
         ("this is ridiculous", "angry"),
         ("I have been waiting for ages", "angry"),
