@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from engines.renderer.pack import AvatarPack
 from engines.renderer.rewrite import unsigned_bytes
 
 __all__ = ["OnnxRuntimeRenderer", "check_call", "infer", "network_session"]
+
+_log = logging.getLogger(__name__)
 
 OUTPUTS = ["flow", "residual", "mouth", "eyes", "places"]
 HAIR_OUTPUTS = ["hair_flow", "shades"]
@@ -33,7 +36,8 @@ def _fastest(network: Path, cache: Path | None, threads: int) -> ort.InferenceSe
     """The network as it is fastest, or plain where this ONNX Runtime has no kernel for that."""
     try:
         return network_session(unsigned_bytes(network, cache, fast=True), threads)
-    except Exception:  # noqa: BLE001 - ONNX Runtime has no class for it; a network that is broken fails again in the next line
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime has no class for it; a network that is broken fails again below
+        _log.warning("%s is drawn the slower way: %s", network, str(error).splitlines()[0] if str(error) else type(error).__name__)
         return network_session(unsigned_bytes(network, cache), threads)
 
 

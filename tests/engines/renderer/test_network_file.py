@@ -164,8 +164,10 @@ def test_another_kind_of_resize_is_left_alone(model: onnx.ModelProto, attribute:
     assert [n.output[0] for n in swift.graph.node if n.op_type == "Resize"] == [first.output[0]]
 
 
-def test_without_a_kernel_for_narrow_matrices_the_plain_ones_serve(pack: AvatarPack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An ONNX Runtime that cannot load them draws all the same."""
+def test_without_a_kernel_for_narrow_matrices_the_plain_ones_serve(
+    pack: AvatarPack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An ONNX Runtime that cannot load them draws all the same, and says why it is slower."""
     from engines.renderer import onnx_runtime
 
     def old(model: bytes, threads: int) -> object:
@@ -175,6 +177,7 @@ def test_without_a_kernel_for_narrow_matrices_the_plain_ones_serve(pack: AvatarP
 
     monkeypatch.setattr(onnx_runtime, "network_session", old)
     face = OnnxRuntimeRenderer(pack)
+    assert "MatMulNBits is not a registered" in caplog.text
     out = np.zeros((384, 256), np.uint8)
     face.draw(face.idle, out, rung=2)
     assert out[:256].std() > 20
