@@ -9,7 +9,8 @@ rung is meant: fan, model, frame rate and power mode stay the governor's. The go
 - more is given as long as nothing speaks against it: no throttle flag, thermometers that can be read, a fan that turns, more than
   `Rules.urgent_c` of margin (and as much in two minutes, at the pace it melts), no late frames. The first time something does, the hold
   yields at once, and asks for no more than the governor shows until the governor has come back to that rung by itself;
-- what the fleet changes waits for a pause in speech, 20 s at most; what safety demands does not wait.
+- what the fleet changes waits for a pause in speech, 20 s at most; what safety demands does not wait, and what the governor changes has
+  waited already.
 
 Without cap and hold the decision goes through untouched.
 """
@@ -37,13 +38,15 @@ class Hold(msgspec.Struct, frozen=True, gc=False):
 
 class Reins(msgspec.Struct, frozen=True, gc=False):
     """What the fleet holds the picture by. `cap`: the best rung that may be drawn, 0 any. `yields`: the hold was too much, see above.
-    `shown`: the level in force after the last look, None while it is the governor's own; `waiting_s`: for a pause in speech.
+    `shown`: the level in force after the last look, None while it is the governor's own; `own`: the governor's then; `waiting_s`: for a
+    pause in speech.
     """
 
     cap: int = 0
     hold: Hold | None = None
     yields: bool = False
     shown: int | None = None
+    own: int | None = None
     waiting_s: float = 0.0
 
 
@@ -76,7 +79,8 @@ def overrule(ladder: Ladder, rules: Rules, reins: Reins, decision: Decision, rea
     best = own if hold is None or wish >= own or yields else _others(ladder, decision, at)
     wanted = max(best, wish, cap)
     shown = own if reins.shown is None else reins.shown
-    waits = shown >= best and wanted != shown and bool(readings.speaking) and reins.waiting_s < rules.pause_s
+    moved = shown == reins.own != own  # from what it showed by itself, at a moment that it chose
+    waits = shown >= best and wanted != shown and not moved and bool(readings.speaking) and reins.waiting_s < rules.pause_s
     waiting_s = reins.waiting_s + decision.state.signal.dt_s if waits else 0.0
     shown = shown if waits else wanted
     free = hold is None and not cap and shown == own
@@ -89,7 +93,7 @@ def overrule(ladder: Ladder, rules: Rules, reins: Reins, decision: Decision, rea
         why = f"the fleet wants no better than {levels[cap]}; by itself: {why}"
     if waits:
         why = f"a change that is seen waits for a pause in speech; {why}"
-    return Overruled(Reins(reins.cap, hold, yields, None if free else shown, waiting_s), setting, why)
+    return Overruled(Reins(reins.cap, hold, yields, None if free else shown, None if free else own, waiting_s), setting, why)
 
 
 def _against(rules: Rules, decision: Decision, readings: Readings) -> str:

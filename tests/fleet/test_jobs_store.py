@@ -12,7 +12,7 @@ from fleet.errors import BadRequest
 from fleet.job_spec import Spec, Task
 from fleet.phases import Phase, Plan
 from fleet.selection import Selection
-from fleet.windows import Window
+from fleet.windows import Window, share
 from tests.fleet.boxes import NOW, Boxes
 
 pytestmark = pytest.mark.unit
@@ -218,11 +218,13 @@ def test_windows_of_boxes(db):
     assert set(boxes.send()) == {"tokyo"}
     late = Job(boxes, plan=Plan(), jitter_s=600)
     late.act("start")
-    moments = {}
+    began, moments = boxes.now, {}
     for _ in range(61):
         late.step(10)
-        moments |= dict.fromkeys(boxes.send(), boxes.now)
-    assert len(set(moments.values())) == 4
+        moments |= dict.fromkeys(boxes.send(), boxes.now - began)
+    assert set(moments) == {"berlin", "tokyo", "nowhere", "noon"}
+    for name, after_ms in moments.items():  # its own share of the delay, and the steps are 10 s apart
+        assert 0 <= after_ms - share(late.id, name, "delay") * 600_000 < 10_001
 
 
 def test_dynamic_and_frozen(boxes):

@@ -177,6 +177,14 @@ def test_what_the_fleet_changes_waits_for_a_pause_in_speech() -> None:
     assert [look.rung for look in ends] == [2] * 30 + [0] * 13
 
 
+def test_what_the_governor_changes_does_not_wait_a_second_time() -> None:
+    """Out of the heat the governor has waited its 20 s for an avatar that never stops: a cap below that rung adds nothing to them."""
+    heat, talk = margin(0.0), margin(20.0, speaking=True)
+    looks = list(play([*[heat] * 60, *[talk] * 400], Reins(cap=1)))
+    assert {look.own for look in looks} >= {0, 3}
+    assert all(look.rung == max(look.own, 1) for look in looks[20:])
+
+
 # --- what always holds
 
 number = st.none() | st.floats(allow_nan=True, allow_infinity=True) | st.floats(-5, 20)

@@ -39,7 +39,7 @@ class Held:
             decision = decide(self.ladders[case], Rules(), self.states[case], readings, now)
             reins = self.reins[case]
             if look.second % 3600 == 0:
-                reins = Reins(hold=Hold(self.rung, now + self.seconds * NS), shown=reins.shown)
+                reins = Reins(hold=Hold(self.rung, now + self.seconds * NS), shown=reins.shown, own=reins.own)
             reins, setting, _ = overrule(self.ladders[case], Rules(), reins, decision, readings, now)
             self.states[case], self.reins[case] = decision.state, reins
             at = rung_at(self.ladders[case])
