@@ -56,6 +56,23 @@ def test_a_granted_turn_is_played_reported_and_captioned(house: House, page: Any
     assert house.mark("sound_heard").t_ns > house.mark("sound_sent").t_ns
 
 
+def test_the_playhead_does_not_go_back_when_the_outputs_clock_is_corrected(page: Any) -> None:
+    """Set back, it waits; what the worklet begins anew, at an earlier sample too, is told as it is."""
+    told = page.evaluate("""async () => {
+        const { Voice } = await import("/js/voice.js");
+        const told = [], voice = new Voice(10000, (kind, what) => kind === "playhead" && told.push(Math.round(what.index / 1000)));
+        Object.defineProperty(voice, "running", { value: true });
+        voice.tick = () => {}; // its clock is set by hand
+        const at = (ms) => { voice.clock = performance.now() - ms; voice.report(); };
+        voice.segments.push({ turn: 1, index: 5000, frame: 0, end: null });
+        for (const ms of [400, 500, 300, 450, 600]) at(ms);
+        voice.segments.push({ turn: 1, index: 2000, frame: 7000, end: null });
+        at(800);
+        return told;
+    }""")
+    assert told == [9, 10, 10, 10, 11, 3]
+
+
 def test_nothing_sounds_before_it_is_granted(house: House, page: Any) -> None:
     """A reply prepared on speculation waits, and its words are not shown."""
     house.floor("listening", "engaged")

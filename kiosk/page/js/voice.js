@@ -21,6 +21,7 @@ export class Voice {
     this.virtual = null; // {turn, index, ms, playing}: the stage plays to nobody, by its own clock
     this.underruns = 0;
     this.reporting = false;
+    this.told = { segment: null, index: 0 }; // the last playhead that the stage was told
     this.context.onstatechange = () => this.tellState();
   }
 
@@ -87,7 +88,7 @@ export class Voice {
     return (this.clock ?? performance.now()) + (frame / this.rate) * 1000;
   }
 
-  /** What is heard at `ms`: {turn, index, playing}, or null before anything was played. */
+  /** What is heard at `ms`: {turn, index, playing, segment}, or null before anything was played; no segment while the stage plays. */
   heard(ms) {
     if (this.virtual) {
       const { turn, index, ms: since, playing } = this.virtual;
@@ -98,7 +99,7 @@ export class Voice {
     const segment = this.segments.findLast((one) => one.frame <= frame);
     if (!segment) return null;
     const end = segment.end ?? Infinity;
-    return { turn: segment.turn, index: segment.index + Math.min(frame, end) - segment.frame, playing: frame < end };
+    return { turn: segment.turn, index: segment.index + Math.min(frame, end) - segment.frame, playing: frame < end, segment };
   }
 
   report() {
@@ -108,6 +109,9 @@ export class Voice {
     const heard = this.heard(now);
     if (!heard || !(heard.playing || this.reporting)) return;
     this.reporting = heard.playing; // one last report when it ends
-    this.tell("playhead", { turn: heard.turn, index: heard.index, ms: now, playing: heard.playing });
+    // Where the clock was set back, the playhead waits for it: what was heard stays heard.
+    const index = heard.segment === this.told.segment ? Math.max(heard.index, this.told.index) : heard.index;
+    this.told = { segment: heard.segment, index };
+    this.tell("playhead", { turn: heard.turn, index, ms: now, playing: heard.playing });
   }
 }
