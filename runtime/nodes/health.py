@@ -110,7 +110,8 @@ class Processes:
     """Memory (PSS) and CPU of the kiosk's processes, out of /proc: the supervisor and its children, which are called vv-NODE."""
 
     def __init__(self, supervisor: int, proc: Path = Path("/proc")) -> None:
-        self._supervisor, self._proc = supervisor, proc
+        # Not pathlib, which interns each part of a path: every 5 s, and the interpreter doubles that table once it is full of what is gone.
+        self._supervisor, self._proc = supervisor, str(proc)
         self._tick_s = 1.0 / os.sysconf("SC_CLK_TCK")
         self._cpu: dict[int, tuple[float, int]] = {}
         self._pss: dict[int, tuple[int, int]] = {}  # kB, and when
@@ -121,7 +122,7 @@ class Processes:
         alive, weighed = {}, {}
         for pid in self._children():
             try:
-                stat = (self._proc / str(pid) / "stat").read_text()
+                stat = self._read(f"{pid}/stat")
                 name = stat[stat.index("(") + 1 : stat.rindex(")")]
                 if pid != self._supervisor and not name.startswith("vv-"):
                     continue
@@ -142,13 +143,17 @@ class Processes:
 
     def _children(self) -> list[int]:
         try:
-            text = (self._proc / str(self._supervisor) / "task" / str(self._supervisor) / "children").read_text()
+            text = self._read(f"{self._supervisor}/task/{self._supervisor}/children")
         except OSError:
             return []
         return [self._supervisor, *(int(pid) for pid in text.split())]
 
+    def _read(self, name: str) -> str:
+        with open(f"{self._proc}/{name}", encoding="utf-8") as file:  # noqa: PTH123 - see __init__
+            return file.read()
+
     def _pss_kb(self, pid: int) -> int:
-        for line in (self._proc / str(pid) / "smaps_rollup").read_text().splitlines():
+        for line in self._read(f"{pid}/smaps_rollup").splitlines():
             if line.startswith("Pss:"):
                 return int(line.split()[1])
         return 0
@@ -162,6 +167,7 @@ class Health:
         self._records, self._recent = Records(), Recent()
         self._timeline = Path(ctx.boot.timeline) if ctx.boot.timeline else None
         self._file = Path(ctx.boot.run_dir) / "health.json"
+        self._fresh = self._file.with_suffix(".new")
         self._nodes: dict[str, dict[str, Any]] = {row.name: {} for row in topology.NODES}
         self._visit = 0
         self._turns = self._unwritten = 0
@@ -222,10 +228,9 @@ class Health:
             "late_marks": self._records.late,
             "unwritten": self._unwritten,
         }
-        fresh = self._file.with_suffix(".new")
         try:
-            fresh.write_bytes(msgspec.json.encode(state))
-            fresh.replace(self._file)
+            self._fresh.write_bytes(msgspec.json.encode(state))
+            self._fresh.replace(self._file)
         except OSError as error:
             self._failed(error, self._file, 0)
         else:
