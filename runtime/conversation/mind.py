@@ -24,6 +24,7 @@ from runtime.packs import Pack
 __all__ = ["Mind", "Outcome"]
 
 _STAFF_CARD = '{"type": "staff"}'
+_BUTTONS = {"call staff": "staff", "yes": "yes", "no": "no"}  # what touching the page's own buttons says, in any pack and language
 _SURE = 0.8  # with a model at hand, retrieval alone answers only what is surely meant
 _LEADING = frozenset("um uh er erm hm so well oh ah okay please robin and but then".split())
 _TRAILING = frozenset("please thanks then robin now um uh".split())
@@ -56,6 +57,7 @@ class Mind:
             if name not in ("correction", "another"):
                 for said in pack.spoken(name):
                     self._talk.setdefault(" ".join(normalise(said)), name)
+        self._talk = _BUTTONS | self._talk
         self._totals = {
             " ".join(normalise(said)): tool.name for tool in pack.tools for text in tool.total_ask for said in parse(text).expand()
         }

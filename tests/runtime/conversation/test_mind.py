@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from engines.animation import take_tags
 from engines.language import TextDelta, ToolCall
+from kiosk._setup import answers
+from runtime.conversation.floor import FloorRules, FloorState, decide
 from runtime.conversation.mind import Mind
 from runtime.conversation.state import State, heard
 from runtime.conversation.tools import Answer
-from runtime.packs import Pack
+from runtime.messages import Ask, InputKind, VisitorInput
+from runtime.packs import Pack, load
 
 pytestmark = pytest.mark.unit
+
+SMART_HOME = Path(__file__).resolve().parents[2] / "packs" / "smart-home"
 
 
 @pytest.fixture(scope="module")
@@ -222,3 +228,24 @@ def test_too_much_text_is_cut_and_any_text_is_answered(mind: Mind) -> None:
     """Nothing typed can make it fail."""
     for text in ("a" * 10_000, "\x00\x1b[31m", "🙂🙂", "{summary} {0} %s", "١٢٣", "' OR 1=1"):
         assert Visit(mind).say(text).text
+
+
+def called_staff() -> str:
+    """What the page's button "Call staff" becomes."""
+    _, actions = decide(FloorRules(lambda *_: 0.0), FloorState(), VisitorInput(0, 0, InputKind.CALL_STAFF), 1)
+    (ask,) = (action for action in actions if isinstance(action, Ask))
+    return ask.text
+
+
+def test_the_pages_own_buttons_work_in_any_pack(pack: Pack) -> None:
+    """Call staff, yes and no are the page's: a pack whose visitors say it otherwise need not have their words."""
+    words = {"staff": ("jemand rufen",), "yes": ("ja",), "no": ("nein",)}
+    talk = {**pack.talk, **{name: msgspec.structs.replace(pack.talk[name], ask=ask) for name, ask in words.items()}}
+    visit = Visit(Mind(msgspec.structs.replace(pack, talk=talk)))
+    yes, no = (button["text"] for button in answers(pack, "confirm"))
+    visit.say("can i have a large latte")
+    assert visit.say(no).text == "All right. What should I change?"
+    assert visit.say("nein").text == "That's a large latte, three pounds ninety. Shall I place the order?"
+    assert visit.say(called_staff()).staff
+    assert visit.say(yes).text.startswith("Thank you!")
+    assert Visit(Mind(load(SMART_HOME))).say(called_staff()).staff
