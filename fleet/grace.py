@@ -101,8 +101,10 @@ class Grace:
         if minute != self._minute:
             self._minute, self._counts = minute, {}
         self._counts[address] = self._counts.get(address, 0) + 1
+        if self._counts[address] > _A_MINUTE:  # not of the total: one address alone shall not use that up
+            return False
         self._counts[""] = self._counts.get("", 0) + 1
-        return self._counts[address] <= _A_MINUTE and self._counts[""] <= 10 * _A_MINUTE
+        return self._counts[""] <= 10 * _A_MINUTE
 
 
 def _answer(body: object, status: int) -> web.Response:

@@ -397,6 +397,17 @@ def test_who_cannot_prove_the_old_key_is_refused(fleet, boxes, tmp_path):
         renewal.late(fleet.db, fleet.controller.authority, **proof(folder, tmp_path), address="", now_ms=fleet.times.wall_ms())
 
 
+def test_one_address_does_not_use_up_what_all_may_ask(fleet):
+    """However often one host asks, boxes at other addresses are looked at."""
+    url = f"https://localhost:{fleet.settings.renewal_port}/renew"
+    tls = ssl.create_default_context(cafile=fleet.controller.authority.certificate)
+    with httpx.Client(verify=tls) as client:
+        assert client.post(url, json={}).status_code == 400
+        assert 429 in {client.post(url, json={}).status_code for _ in range(700)}
+    with httpx.Client(transport=httpx.HTTPTransport(verify=tls, local_address="127.0.0.2")) as other:
+        assert other.post(url, json={}).status_code == 400
+
+
 def test_a_certificate_that_has_not_ended_needs_no_admin(fleet, boxes, tmp_path):
     """A box whose clock is ahead asks by HTTPS though it could have asked by MQTT: the same proof, the same answer."""
     folder = boxes(25, start=False)
