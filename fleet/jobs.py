@@ -312,7 +312,8 @@ def _ready(run: Run, kept: Kept, job: Rollout, now_ms: int) -> frozenset[str]:
             continue
         delay = windows.share(kept.id, name, "delay") * spec.jitter_s if spec.jitter_s else 0.0
         if spec.window is None:
-            if now_ms >= box.since + delay * 1000:
+            since = now_ms if box.state == "waiting" else box.since  # its turn may come in this very step
+            if now_ms >= since + delay * 1000:
                 found.add(name)
             continue
         attributes = msgspec.json.decode(text, type=_Birth).attributes

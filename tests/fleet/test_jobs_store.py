@@ -227,6 +227,29 @@ def test_windows_of_boxes(db):
         assert 0 <= after_ms - share(late.id, name, "delay") * 600_000 < 10_001
 
 
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_every_phase_is_spread_over(boxes, dynamic):
+    """The delay of a box counts from the beginning of its phase, also of the second one, whose boxes have waited or joined before."""
+    plan = Plan(phases=(Phase(size=1, unit="boxes", success=100), Phase(success=100)))
+    job = Job(boxes, plan=plan, jitter_s=600, dynamic=dynamic)
+    job.act("start")
+    while not job.step(10).commands:
+        pass
+    boxes.come("box-8", "box-9")
+    job.step(10)
+    (canary,) = job.phase(0)
+    boxes.answer(canary, boxes.send()[canary])
+    moments = {}
+    began = boxes.now
+    for _ in range(61):
+        job.step(10)
+        moments |= dict.fromkeys(boxes.send(), boxes.now - began)
+    assert set(moments) == set(job.phase(1))
+    assert len(moments) == (6 if dynamic else 4)
+    for name, after_ms in moments.items():  # the phase began with the first of these steps, which are 10 s apart
+        assert 10_000 <= after_ms - share(job.id, name, "delay") * 600_000 < 20_001
+
+
 def test_dynamic_and_frozen(boxes):
     """A dynamic rollout takes in boxes that come to be selected while it runs, and leaves those that cease to be; a frozen one does not."""
     frozen, dynamic = (Job(boxes, plan=Plan(at_once=1), selection=Selection(site="Bern"), dynamic=one) for one in (False, True))
