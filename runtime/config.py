@@ -194,7 +194,7 @@ class Environment(msgspec.Struct, frozen=True):
 
     config: Path | None  # VISAVIS_CONFIG: kiosk.toml
     shared: Path  # VISAVIS_SHARED: recordings and models for tests and benchmarks
-    models: Path | None  # VISAVIS_MODELS: mirror that the model store asks first
+    models: str  # VISAVIS_MODELS: mirror that the model store asks first, a folder or an http(s) address; "": none
     cache: Path  # VISAVIS_CACHE: downloaded models, compiled engines
     run_dir: Path | None  # VISAVIS_RUN: where the sockets of a running kiosk live
     state: Path  # VISAVIS_STATE: what survives a restart, e.g. what the fleet has not acknowledged yet
@@ -284,7 +284,7 @@ def environment(environ: Mapping[str, str] | None = None) -> Environment:
     return Environment(
         config=path("VISAVIS_CONFIG"),
         shared=path("VISAVIS_SHARED") or _ROOT.parent / "shared",
-        models=path("VISAVIS_MODELS"),
+        models=env.get("VISAVIS_MODELS", ""),
         cache=path("VISAVIS_CACHE") or cache_home / "visavis",
         run_dir=path("VISAVIS_RUN"),
         state=path("VISAVIS_STATE") or path("STATE_DIRECTORY") or state_home / "visavis",

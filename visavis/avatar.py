@@ -8,6 +8,8 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
+from visavis._output import ReportFile
+
 __all__ = ["app"]
 
 app = App(name="avatar", help="Make a face: from rendered frames or a film of a person; train, pack, evaluate, look at it.")
@@ -102,7 +104,7 @@ def pack(checkpoint: Path, data: Path, out: Path, *, name: str, title: str = "",
 
 @app.command
 def evaluate(pack: Path, data: Path, *, float_model: Annotated[Path | None, Parameter(name="--float")] = None, limit: int | None = None,
-             task: Path | None = None, card: bool = True, json: Path | None = None) -> int:  # fmt: skip
+             task: Path | None = None, card: bool = True, json: ReportFile = None) -> int:  # fmt: skip
     """Measure a pack on frames that no training saw, and write its card: figures by rung and the ten worst frames.
 
     Parameters

@@ -12,6 +12,7 @@ import cyclopts
 import msgspec
 from cyclopts import App, Parameter
 
+from visavis._output import ReportFile
 from visavis.avatar import app as avatar
 from visavis.endurance import chaos, soak
 from visavis.engines import app as engines
@@ -43,8 +44,8 @@ app.command(chaos)
 app.command(soak)
 
 _MISTAKES = {
-    "BenchError", "BusError", "ConfigError", "EngineError", "FileNotFoundError", "FirmwareError", "FleetError", "NoRunDir", "PackError",
-    "PortInUse", "BrowserMissing", "RehearsalError", "TimelineError",
+    "BenchError", "BrowserMissing", "BusError", "ConfigError", "EngineError", "FileNotFoundError", "FirmwareError", "FleetError",
+    "IsADirectoryError", "NoRunDir", "NotADirectoryError", "PackError", "PermissionError", "PortInUse", "RehearsalError", "TimelineError",
 }  # fmt: skip
 """Errors that a person can mend: told in their own words, without a traceback."""
 
@@ -128,7 +129,7 @@ def _how_to_look(url: str, screen: bool) -> str:
 
 
 @app.command
-def doctor(*, config: Path | None = None, json: Path | None = None) -> int:
+def doctor(*, config: Path | None = None, json: ReportFile = None) -> int:
     """Say what works on this machine, what falls back to what, why, and what to do. Exit status 0 if the kiosk can run.
 
     Parameters
@@ -150,7 +151,7 @@ def doctor(*, config: Path | None = None, json: Path | None = None) -> int:
 
 @app.command
 def rehearse(scenario: Path, *, out: Path, record: bool = True, data: Path | None = None, seed: int = 1, config: Path | None = None,
-             json: Path | None = None) -> int:  # fmt: skip
+             json: ReportFile = None) -> int:  # fmt: skip
     """Play a visitor against the whole kiosk in real time and measure it from what the room heard and the page drew.
 
     Parameters
@@ -189,7 +190,7 @@ def rehearse(scenario: Path, *, out: Path, record: bool = True, data: Path | Non
 
 
 @app.command
-def latency(timeline: Path, *, json: Path | None = None) -> int:
+def latency(timeline: Path, *, json: ReportFile = None) -> int:
     """Times of each stage after the end of the visitor's speech, from the kiosk's own turn records.
 
     Parameters
@@ -211,7 +212,7 @@ def latency(timeline: Path, *, json: Path | None = None) -> int:
 
 
 @app.command
-def bench(what: str, *, data: Path | None = None, json: Path | None = None, seed: int = 1, minutes: float = 5.0,
+def bench(what: str, *, data: Path | None = None, json: ReportFile = None, seed: int = 1, minutes: float = 5.0,
           seconds: float | None = None, negatives: tuple[Path, ...] = (), noise: Path | None = None, snr: tuple[float, ...] = (),
           engine: str | None = None, weights: Path | None = None, folds: Path | None = None, pack: Path | None = None,
           limit: int | None = None, plants: Path | None = None, hours: float | None = None, cases: int | None = None,
@@ -304,7 +305,7 @@ def train_ears(data: Path, work: Path, *, copies: int = 4, passes: int = 20) -> 
 
 
 @ears.command(name="evaluate")
-def evaluate_ears(data: Path, *, weights: Path | None = None, limit: int | None = None, json: Path | None = None) -> int:
+def evaluate_ears(data: Path, *, weights: Path | None = None, limit: int | None = None, json: ReportFile = None) -> int:
     """Phone errors on people whom no training heard, by group."""
     from visavis import ears as bench
 
@@ -349,6 +350,7 @@ def fetch(*names: str) -> int:
     """Download models (all default ones if none is named), verify and keep them. A mirror (VISAVIS_MODELS) is asked first."""
     from rich.progress import Progress, TaskID
 
+    from runtime.config import environment
     from visavis import models as store
 
     with Progress(transient=True) as bar:
@@ -359,7 +361,7 @@ def fetch(*names: str) -> int:
                 tasks[name] = bar.add_task(name, total=total)
             bar.update(tasks[name], completed=done, total=total)
 
-        rows = store.fetch(names, default=not names, progress=progress)
+        rows = store.fetch(names, default=not names, mirror=environment().models, progress=progress)
     return _show_models(rows)
 
 

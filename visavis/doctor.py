@@ -19,7 +19,6 @@ from runtime.config import Config, ConfigError, environment
 from runtime.config import load as load_config
 from runtime.packchoice import kept_choice, serving
 from runtime.packs import PackError
-from runtime.packs import load as load_pack
 
 __all__ = ["Finding", "examine", "table"]
 
@@ -154,16 +153,8 @@ def _selected(what: str, selection: Any, name: str) -> Finding:
 def _recognition(config: Config) -> Finding:
     from engines import recognition
 
-    pack = load_pack(serving(config)[0])
-    selection = _call_select(recognition.select, config.recognition.engine, pack, config.recognition.model)
+    selection = recognition.select(config.recognition.engine, config.recognition.model)
     return _selected("recognition", selection, _engine_name(selection))
-
-
-def _call_select(select: Callable[..., Any], *known: Any) -> Any:
-    import inspect
-
-    wanted = [p for p in inspect.signature(select).parameters.values() if p.default is inspect.Parameter.empty]
-    return select(*known[: len(wanted)]) if wanted else select()
 
 
 def _synthesis(config: Config) -> Finding:

@@ -8,11 +8,13 @@ from typing import Any
 
 import msgspec
 
+from visavis._output import ReportFile
+
 __all__ = ["chaos", "soak"]
 
 
 def chaos(
-    *, kills: int = 20, minutes: float = 10.0, seed: int = 1, faults: str = "", json: Path | None = None, out: Path | None = None
+    *, kills: int = 20, minutes: float = 10.0, seed: int = 1, faults: str = "", json: ReportFile = None, out: Path | None = None
 ) -> int:
     """Break the running kiosk in the middle of conversations, one fault after the other, and say what the visitor saw and heard of it.
 
@@ -46,7 +48,7 @@ def chaos(
     return 0
 
 
-def soak(*, hours: float = 1.0, json: Path | None = None, out: Path | None = None) -> int:
+def soak(*, hours: float = 1.0, json: ReportFile = None, out: Path | None = None) -> int:
     """Talk with the kiosk for hours and say whether memory, descriptors, threads, picture or sound drift.
 
     Parameters

@@ -13,6 +13,7 @@ import msgspec
 
 from engines.compile import CompileError, EngineCache, Library, Target, engine_dir, find_libraries
 from engines.errors import EngineMissing
+from visavis._output import ReportFile
 
 __all__ = ["Row", "app", "build_all", "shipped", "state_here"]
 
@@ -94,7 +95,7 @@ def build_all(avatars: Sequence[Path], cache: EngineCache, here: Machine, report
 
 
 @app.command
-def build(*avatars: Path, cache: Path | None = None, json: Path | None = None) -> int:
+def build(*avatars: Path, cache: Path | None = None, json: ReportFile = None) -> int:
     """Compile the faces for this box's GPU (without one: for RTX 30, 40 and 50, which TensorRT-RTX can) and print the seconds.
 
     Exit status 1 if one does not compile, 2 if there is nothing to compile with.
@@ -157,7 +158,7 @@ def state_here(path: Path, state: str, wanted: set[Path]) -> str:
 
 
 @app.command
-def verify(*, avatar: Path | None = None, frames: int = 200, device: int = 0, json: Path | None = None) -> int:
+def verify(*, avatar: Path | None = None, frames: int = 200, device: int = 0, json: ReportFile = None) -> int:
     """Prove on this box that the GPU draws what the CPU draws, and how fast. Exit status 1 if a check fails, 2 without a GPU.
 
     Parameters

@@ -90,7 +90,8 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
 def test_the_environment_is_read_from_what_is_passed() -> None:
     """Variables and their defaults."""
     env = environment({"HOME": "/home/k", "VISAVIS_MODELS": "/mnt/usb", "VISAVIS_CONFIG": ""})
-    assert env.models == Path("/mnt/usb")
+    assert env.models == "/mnt/usb"
+    assert environment({"VISAVIS_MODELS": "http://mirror/visavis"}).models == "http://mirror/visavis"
     assert env.config is None
     assert env.cache == Path("/home/k/.cache/visavis")
     assert environment({"VISAVIS_CACHE": "/c"}).cache == Path("/c")

@@ -32,6 +32,7 @@ def turn(number: int, heard_ms: float) -> str:
         (["bench", "teapots"], "no benchmark 'teapots'"),
         (["models", "fetch", "teapot"], "teapot"),
         (["run", "--option", "colour"], "must be key=value"),
+        (["latency", "/proc/self/fd"], "Is a directory"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(arguments: list[str], what: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,6 +41,40 @@ def test_a_mistake_is_one_line_and_status_2(arguments: list[str], what: str, cap
     said = capsys.readouterr().err
     assert what in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("where", [".", "nowhere/report.json"])
+@pytest.mark.parametrize("arguments", [["soak", "--hours", "8"], ["bench", "bus"], ["chaos"], ["doctor"]])
+def test_a_report_that_cannot_be_written_is_told_before_the_work(
+    arguments: list[str], where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not after eight hours."""
+    monkeypatch.chdir(tmp_path)
+    assert main([*arguments, "--json", where]) == 2
+    said = capsys.readouterr()
+    assert where.partition("/")[0] in said.out + said.err
+    assert "folder" in said.out + said.err
+
+
+def test_models_come_from_the_mirror_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VISAVIS_MODELS, an address too: it is not made a path of."""
+    asked: list[tuple[tuple[str, ...], str]] = []
+
+    def fetch(names: tuple[str, ...], *, mirror: str, **_: object) -> list[object]:
+        asked.append((names, mirror))
+        return []
+
+    monkeypatch.setattr("visavis.models.fetch", fetch)
+    monkeypatch.setenv("VISAVIS_MODELS", "http://mirror.shop/models")
+    assert main(["models", "fetch", "silero"]) == 0
+    assert asked == [(("silero",), "http://mirror.shop/models")]
+
+
+def test_the_doctor_looks_at_the_recogniser_that_is_configured(tmp_path: Path) -> None:
+    """A model folder that is none is named; it was not looked at before."""
+    (tmp_path / "kiosk.toml").write_text(f'[recognition]\nengine = "vosk"\nmodel = "{tmp_path}"\n')
+    finding = doctor._recognition(load(tmp_path / "kiosk.toml"))
+    assert str(tmp_path) in finding.detail
 
 
 def test_latency_prints_quantiles_of_each_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
