@@ -132,7 +132,7 @@ export function NewJob({ from, me, catalogue }) {
   const [step, setStep] = useState(0);
   const [trouble, setTrouble] = useState("");
   const [boxes] = useLoad(() => api("GET", "/devices?limit=1"), []);
-  const made = useRef("");
+  const made = useRef({});
   useEffect(() => {
     if (from) api("GET", `/jobs/${encodeURIComponent(from)}`).then((job) => setSpec({ ...EMPTY, ...job.spec, title: `${job.spec.title} again`.slice(0, 100) }), (error) => setTrouble(error.message));
   }, [from]);
@@ -142,10 +142,12 @@ export function NewJob({ from, me, catalogue }) {
     document.querySelector("h1").focus();
   };
   const save = async (start) => {
-    // What was kept but could not be started is not made twice.
-    if (!made.current) made.current = (await api("POST", "/jobs", spec)).id;
-    if (start) await api("POST", `/jobs/${made.current}`, { do: "start" });
-    location.hash = `#jobs/${made.current}`;
+    // What was kept but could not be started is not made twice; what was changed since is another.
+    const text = JSON.stringify(spec);
+    if (made.current.text !== text) made.current = { text, id: (await api("POST", "/jobs", spec)).id };
+    const { id } = made.current;
+    if (start) await api("POST", `/jobs/${id}`, { do: "start" });
+    location.hash = `#jobs/${id}`;
   };
   const rest = { spec, me, catalogue };
   return html`
@@ -158,5 +160,5 @@ export function NewJob({ from, me, catalogue }) {
       }</li>`)}</ol>
       ${step === 0 && html`<${What} ...${rest} onNext=${(what) => (change(what), go(1))} />`}
       ${step === 1 && html`<${Which} ...${rest} facets=${boxes?.facets} onChange=${change} onNext=${() => go(2)} onBack=${() => go(0)} />`}
-      ${step === 2 && html`<${How} ...${rest} onChange=${(what) => ((made.current = ""), change(what))} onSave=${save} onBack=${() => go(1)} />`}`}`;
+      ${step === 2 && html`<${How} ...${rest} onChange=${change} onSave=${save} onBack=${() => go(1)} />`}`}`;
 }
