@@ -12,7 +12,7 @@ import msgspec
 
 from engines.language._types import ChatRequest, DialogueState, Done, Event, TextDelta, ToolCall, ToolDeclaration
 from engines.language.spotting import Spot, Spotter
-from engines.language.words import normalise
+from engines.language.words import forget, normalise
 
 __all__ = ["GroundedEngine", "read_tool"]
 
@@ -56,6 +56,12 @@ class GroundedEngine:
         if spotter is None or spotter.tool is not tool:
             spotter = self._spotters[tool.name] = Spotter(tool)
         return read_tool(spotter, text, state)
+
+    def forget(self) -> None:
+        """Let go of all that visitors' words left in here."""
+        forget()
+        for spotter in self._spotters.values():
+            spotter.forget()
 
 
 class _Reading(msgspec.Struct):

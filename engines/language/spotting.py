@@ -78,6 +78,10 @@ class Spotter:
         self._known = self._words_of(self._root) | FILLERS
         self._meant = lru_cache(maxsize=4096)(self._find_meant)
 
+    def forget(self) -> None:
+        """Let go of the words that were looked up."""
+        self._meant.cache_clear()
+
     def _add(self, words: Sequence[str], kind: str, slot: str, value: str) -> None:
         node = self._root
         for word in words:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-__all__ = ["normalise", "number_words", "similarity", "sound", "stem"]
+__all__ = ["forget", "normalise", "number_words", "similarity", "sound", "stem"]
 
 _UNITS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
@@ -51,7 +51,7 @@ def stem(word: str) -> str:
     return word
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=4096)
 def similarity(said: str, meant: str) -> float:
     """How alike two words look and sound, 0 to 1 (1: the same)."""
     if said == meant:
@@ -80,12 +80,18 @@ _SOUND_RULES = tuple(
 )
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=8192)
 def sound(word: str) -> str:
     """A rough phonetic key: consonant classes, vowels as one."""
     for pattern, key in _SOUND_RULES:
         word = pattern.sub(key, word)
     return word
+
+
+def forget() -> None:
+    """Let go of all words that were looked at: some of them a visitor said."""
+    for kept in (stem, similarity, sound):
+        kept.cache_clear()
 
 
 def _alike(a: str, b: str) -> float:

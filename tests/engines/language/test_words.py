@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.language.words import normalise, number_words, similarity, stem
+from engines.language.words import forget, normalise, number_words, similarity, sound, stem
 
 pytestmark = pytest.mark.unit
 
@@ -55,3 +55,11 @@ def test_plural_and_singular_share_a_stem() -> None:
     assert stem("toilets") == stem("toilet")
     assert stem("gas") == "gas"
     assert stem("dresses") == stem("dress")
+
+
+def test_words_are_let_go() -> None:
+    """What was compared with a visitor's word is not kept beyond the visit."""
+    similarity("zeppelins", "latte")
+    stem("zeppelins")
+    forget()
+    assert [kept.cache_info().currsize for kept in (similarity, sound, stem)] == [0, 0, 0]
