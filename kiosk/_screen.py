@@ -69,8 +69,8 @@ class Screen:
     # --- cards and answer buttons
 
     def on_reply(self, reply: m.Reply) -> None:
-        """A clause with a card or a question; clauses of one turn add up."""
-        if reply.turn < self.floor.turn or not (reply.card or reply.expects):
+        """A clause with a card or a question, and the last, so that an answer that asks nothing takes the buttons away; they add up."""
+        if reply.turn < self.floor.turn or not (reply.card or reply.expects or reply.last):
             return
         before = self._prepared.get(reply.turn)
         expects = reply.expects or (before.expects if before else "")

@@ -17,7 +17,7 @@ from runtime.conversation.knowledge import ANSWERED, Knowledge
 from runtime.conversation.phrases import wordings
 from runtime.conversation.prompt import build_request, system_prompt
 from runtime.conversation.state import Order, State
-from runtime.conversation.tools import CHANGE, CONFIRM, Answer, Orders, declare
+from runtime.conversation.tools import CHANGE, CONFIRM, NO_CARD, Answer, Orders, declare
 from runtime.notation import parse
 from runtime.packs import Pack
 
@@ -74,9 +74,8 @@ class Mind:
             return self._miss(state)
         verdict = self.gate.incoming(text)
         if verdict is not None:
-            answer = Answer(
-                self._pick(state, f"rule {verdict.rule}", verdict.say), card=_STAFF_CARD if verdict.staff else "", staff=verdict.staff
-            )
+            said = self._pick(state, f"rule {verdict.rule}", verdict.say)
+            answer = Answer(said, card=_STAFF_CARD, staff=True) if verdict.staff else Answer(said, expects=_open(state))
             return Outcome(self._count(state, f"rule {verdict.rule}"), answer)
         talk = self._talk_of(words)
         for step in (self._always, self._offered, self._ordering):
@@ -111,7 +110,7 @@ class Mind:
         """What works at any moment."""
         del text, turn
         if talk == "stop":
-            return Outcome(state, Answer(""))
+            return Outcome(state, Answer("", expects=_open(state)))
         if talk == "wait":
             return Outcome(state, Answer(self._reply(state, talk), expects=state.last_expects))
         if talk == "repeat":
@@ -121,7 +120,7 @@ class Mind:
         if talk == "staff":
             return self._staff(state)
         if talk == "start_over":
-            answer = Answer(self._pick(state, talk, self.pack.say.started_over), card='{"type": "none"}')
+            answer = Answer(self._pick(state, talk, self.pack.say.started_over), card=NO_CARD)
             return Outcome(msgspec.structs.replace(state, order=None, offer="", topic="", misses=0), answer)
         return None
 
@@ -152,7 +151,7 @@ class Mind:
         if talk == "cancel":
             return Outcome(msgspec.structs.replace(state, order=None, misses=0), rules.cancel(order))
         if talk == "bye":
-            return Outcome(msgspec.structs.replace(state, order=None), self._farewell(state))
+            return self._leaving(state, order)
         if order.asked == CONFIRM and talk == "yes":
             number, answer = rules.place(order, self._seed + 7919 * state.visit + turn)
             done = (*state.done, f"tool:{order.tool}")
@@ -163,6 +162,14 @@ class Mind:
         if order.asked == CHANGE and talk in ("yes", "no"):
             return self._again(state, "")
         return None
+
+    def _leaving(self, state: State, order: Order) -> Outcome:
+        """A goodbye. "That's all" to the read-back means that nothing more is wanted, not that nothing is: ask once more, then drop it."""
+        if order.asked in (CONFIRM, CHANGE) and not order.urged:
+            return self._again(msgspec.structs.replace(state, order=msgspec.structs.replace(order, urged=True)), "")
+        dropped, farewell = self.orders[order.tool].cancel(order), self._farewell(state)
+        answer = Answer(f"{dropped.text} {farewell.text}", farewell.kind, card=dropped.card)
+        return Outcome(msgspec.structs.replace(state, order=None, misses=0), answer)
 
     def _between(self, state: State, text: str, talk: str) -> Outcome:
         """Small talk and questions while an order waits, or nothing that is understood."""
@@ -190,7 +197,8 @@ class Mind:
         if state.offer == "staff" and talk in ("yes", "no"):
             if talk == "yes":
                 return self._staff(state)
-            return Outcome(msgspec.structs.replace(state, offer=""), Answer(self._pick(state, "ok", self.pack.say.acknowledged)))
+            state, said = msgspec.structs.replace(state, offer=""), self._pick(state, "ok", self.pack.say.acknowledged)
+            return self._again(state, said) if state.order else Outcome(state, Answer(said))
         return None
 
     def _fresh(self, state: State, text: str, talk: str, *, model: bool) -> Outcome:
@@ -283,7 +291,7 @@ class Mind:
         if state.misses >= _PATIENCE:
             return self._unsure(state)
         text = self._pick(state, "miss", self.pack.say.not_understood)
-        return Outcome(msgspec.structs.replace(self._count(state, "miss"), misses=state.misses + 1), Answer(text, "question"))
+        return Outcome(msgspec.structs.replace(self._count(state, "miss"), misses=state.misses + 1), Answer(text, "question", _open(state)))
 
     def _staff(self, state: State) -> Outcome:
         answer = Answer(self._pick(state, "staff", self.pack.say.staff_called), card=_STAFF_CARD, staff=True)
@@ -304,3 +312,8 @@ class Mind:
     @staticmethod
     def _count(state: State, kind: str) -> State:
         return msgspec.structs.replace(state, said={**state.said, kind: state.said.get(kind, 0) + 1})
+
+
+def _open(state: State) -> str:
+    """The question that still waits for its answer, as messages.Reply.expects has it."""
+    return state.offer or (state.order.asked if state.order else "")

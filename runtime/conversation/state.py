@@ -22,6 +22,7 @@ class Order(msgspec.Struct, frozen=True):
     tool: str
     lines: tuple[Line, ...] = (Line(),)
     asked: str = ""
+    urged: bool = False  # a goodbye was answered with the read-back once more
 
 
 class Turn(msgspec.Struct, frozen=True):

@@ -17,10 +17,11 @@ from runtime.conversation.understanding import Understander, Understanding, decl
 from runtime.notation import parse
 from runtime.packs import Slot, Tool
 
-__all__ = ["CHANGE", "CONFIRM", "Answer", "Orders", "Understander", "Understanding", "declare", "understand"]
+__all__ = ["CHANGE", "CONFIRM", "NO_CARD", "Answer", "Orders", "Understander", "Understanding", "declare", "understand"]
 
 CONFIRM = "confirm"
 CHANGE = "change"
+NO_CARD = '{"type": "none"}'  # takes the card away
 _MOST_LINES = 8
 
 
@@ -103,7 +104,7 @@ class Orders:
 
     def cancel(self, order: Order) -> Answer:
         """The visitor wants nothing after all."""
-        return Answer(self.tool.cancelled.format(summary=self.summary(order)), card=json.dumps({"type": "none"}))
+        return Answer(self.tool.cancelled.format(summary=self.summary(order)), card=NO_CARD)
 
     # --- the order in words
 

@@ -163,6 +163,20 @@ def test_a_speculative_card_is_shown_only_if_its_turn_is_granted(pack: Pack) -> 
     assert [reply["card"] for reply in told.of("reply")] == ['{"type": "none"}']
 
 
+def test_buttons_go_when_an_answer_asks_nothing(pack: Pack) -> None:
+    """With its last clause, once it is granted; the card stays."""
+    told = Told()
+    screen = Screen(pack, told)
+    screen.on_floor(floor(1, 1))
+    screen.on_reply(m.Reply(1, 0, 0, "", last=True, card='{"type": "order"}', expects="confirm"))
+    screen.on_floor(floor(2, 1))
+    screen.on_reply(m.Reply(2, 0, 0, "We are", last=False))
+    screen.on_reply(m.Reply(2, 0, 1, "open.", last=True))
+    assert [len(reply["answers"]) for reply in told.of("reply")] == [2]
+    screen.on_floor(floor(2, 2))
+    assert told.of("reply")[1:] == [{"card": '{"type": "order"}', "answers": []}]
+
+
 def test_a_new_visit_forgets_cards_and_lines_for_the_visitor(pack: Pack) -> None:
     """A page that opens afterwards is told nothing of the visit before; what is still broken is told again."""
     told = Told()

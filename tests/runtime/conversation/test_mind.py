@@ -249,3 +249,54 @@ def test_the_pages_own_buttons_work_in_any_pack(pack: Pack) -> None:
     assert visit.say(called_staff()).staff
     assert visit.say(yes).text.startswith("Thank you!")
     assert Visit(Mind(load(SMART_HOME))).say(called_staff()).staff
+
+
+def test_thats_all_at_the_confirmation_is_no_order_lost(mind: Mind) -> None:
+    """Nothing more is wanted: the order is read back once more, and a yes places it."""
+    visit = Visit(mind)
+    readback = visit.say("can i have a large latte")
+    assert visit.say("That's all, thanks") == readback
+    assert visit.say("yes").text.endswith("Please pay at the counter, it's three pounds ninety.")
+    assert visit.say("that's all thanks").kind == "farewell"
+    visit.say("can i have a small tea")
+    visit.say("no")
+    assert visit.say("that's it").text == "That's a small tea, two pounds. Shall I place the order?"
+    visit.say("make it a large tea")
+    assert visit.say("that's it").text == "That's a large tea, two pounds eighty. Shall I place the order?"
+
+
+@pytest.mark.parametrize(
+    "sentences", [("a small latte", "bye", "goodbye"), ("a small latte", "no", "bye", "that's it"), ("a latte", "bye")]
+)
+def test_a_goodbye_that_drops_the_order_says_so_and_takes_its_card_away(mind: Mind, sentences: tuple[str, ...]) -> None:
+    """Nobody leaves believing that it was placed."""
+    visit = Visit(mind)
+    farewell = [visit.say(text) for text in sentences][-1]
+    assert farewell == Answer("All right, I've cancelled the order. Goodbye, enjoy your day.", "farewell", card='{"type": "none"}')
+    assert visit.state.order is None
+    assert visit.say("yes").text == "Anything else I can do for you?"
+
+
+@pytest.mark.parametrize("text", ["stop", "", "what the fuck", "hold on"])
+def test_what_answers_no_question_leaves_it_open(mind: Mind, text: str) -> None:
+    """The page keeps its buttons for it."""
+    visit = Visit(mind)
+    visit.say("can i have a large latte")
+    assert visit.say(text).expects == "confirm"
+    visit = Visit(mind)
+    visit.say("can i have a latte")
+    assert visit.say(text).expects == "size"
+    visit = Visit(mind)
+    visit.say("who won the world cup")
+    assert visit.say(text).expects == "staff"
+    assert visit.say("yes").staff
+
+
+def test_no_colleague_is_wanted_and_the_order_goes_on(mind: Mind) -> None:
+    """The offer is declined, not the order."""
+    visit = Visit(mind)
+    visit.say("can i have a large latte")
+    assert [visit.say(text) for text in ("purple elephants", "blah foo blah", "blah blah")][-1].expects == "staff"
+    answer = visit.say("no")
+    assert (answer.text, answer.expects) == ("All right. Shall I place the order?", "confirm")
+    assert visit.say("yes").text.startswith("Thank you!")
