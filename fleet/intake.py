@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from fleet import journal
 from fleet.database import Database, Transaction
 from fleet.desired import MOST_VERSION
 from fleet.history import MOST_SERIES, Recorder, number
@@ -202,6 +203,7 @@ class _Batch:
         self._faces: dict[str, _Face] = {}
         self._samples: list[tuple[str, str, int, float]] = []
         self._repeated: list[tuple[str, str, int, float]] = []
+        self._came: set[str] = set()
 
     def run(self, batch: Iterable[Accepted]) -> None:
         """Every message, then what they add up to."""
@@ -216,6 +218,9 @@ class _Batch:
             self._take(message, self._face(message.device))
         self._recorder.write(self._tx, self._samples, self._repeated, self._now)
         self._store({name: face for name, face in self._faces.items() if face.changed})
+        came = sorted(self._came)
+        for begin in range(0, len(came), _MANY):
+            journal.came(self._tx, came[begin : begin + _MANY])
 
     def _take(self, message: Accepted, face: _Face) -> None:
         body = message.body
@@ -241,11 +246,14 @@ class _Batch:
             self._reported(message, body)
 
     def _status(self, device: str, face: _Face, state: str, message: Accepted) -> None:
+        changed = state != face.state and not (message.retained and face.state == "silent")
         if state == "online":
             if not message.retained or face.state != "silent":
                 face.seen = max(face.seen, message.arrived)
             self._done.online.add(device)
-        if state != face.state and not (message.retained and face.state == "silent"):
+            if changed or not message.retained:  # else it is the controller that came
+                self._came.add(device)
+        if changed:
             severity = "warning" if state == "lost" else "info"
             _insert_event(self._tx, device, "", 0, message.arrived, message.arrived, f"box_{state}", severity, {})
             face.state, face.since = state, message.arrived

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from fleet.database import Database
+from fleet.database import Database, Transaction
 from fleet.errors import BadRequest
 from fleet.scopes import EVERYTHING, Scope
 from runtime import telemetry as t
 
-__all__ = ["Audited", "Order", "Told", "audit", "audited", "due", "events", "expire", "order", "orders", "reopen", "sent"]
+__all__ = ["Audited", "Order", "Told", "audit", "audited", "came", "due", "events", "expire", "order", "orders", "reopen", "sent"]
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +135,12 @@ def reopen(db: Database) -> None:
     """The broker may have forgotten what it held for boxes: send again what has no answer. A box does a command only once."""
     with db.write() as tx:
         tx.run("UPDATE command SET state = 'queued' WHERE state = 'sent'")
+
+
+def came(tx: Transaction, devices: Sequence[str]) -> None:
+    """These boxes have a connection anew. What a broker held for them may be gone with their session, as after a day: send it again."""
+    marks = ", ".join("?" * len(devices))
+    tx.run(f"UPDATE command SET state = 'queued' WHERE state = 'sent' AND device IN ({marks})", *devices)  # noqa: S608 - ours; values are bound
 
 
 def expire(db: Database, now_ms: int) -> list[str]:

@@ -226,6 +226,29 @@ def test_a_command_waits_for_a_box_that_is_away(fleet, admin, stranger):
     fleet.until(lambda: fleet.controller.counts["strange_unknown_command"] == 1)
 
 
+def test_a_command_that_was_lost_with_the_session(fleet, admin, stranger):
+    """The broker took it for a box, and forgot the box with all that it held for it: it goes out again when the box is back, and once more
+    only if the box still has not answered then.
+    """
+    folder = fleet.enrol("box-1")
+    box = stranger("box-1", folder)
+    sent = admin.post("/devices/box-1/commands", json={"name": "ping", "expires_s": 86_400}).json()
+    fleet.until(lambda: admin.get(f"/commands/{sent['id']}").json()["state"] == "sent")
+    box.close()
+    back = stranger("box-1", folder)  # a client without a session
+    assert back.say(t.UpKind.STATUS, t.Status(state="online"), retain=True) == 0
+    back.wait(lambda: any(message.topic.endswith("/command") for message in back.came))
+    fleet.until(lambda: admin.get(f"/commands/{sent['id']}").json()["state"] == "sent")
+    assert back.say(t.UpKind.JOB, t.Answer(id=sent["id"], name="ping", outcome=t.Outcome.DONE)) == 0
+    fleet.until(lambda: admin.get(f"/commands/{sent['id']}").json()["state"] == "answered")
+    back.close()
+    again = stranger("box-1", folder)
+    assert again.say(t.UpKind.STATUS, t.Status(state="online"), retain=True) == 0
+    assert again.say(t.UpKind.EVENT, t.EventBody(code="kiosk_started")) == 0
+    again.wait(again.acked)
+    assert not [message for message in again.came if message.topic.endswith("/command")]
+
+
 def test_mistakes_are_one_line(fleet, admin):
     """Wrong names, arguments, types and paths are 400 with one line that says what is wrong."""
     fleet.enrol("box-1")

@@ -252,3 +252,33 @@ def test_a_store_that_cannot_be_written(tmp_path):
     assert intake.commit([event, *full, *many], NOW).duplicates == 0
     assert sorted(row.code for row in journal.events(db)) == ["box_online", "kiosk_started"]
     db.close()
+
+
+def test_a_box_that_has_come_gets_what_it_has_not_answered(db):
+    """Its session at the broker may be gone, and what was sent into it: that is sent again. Not what it has answered, nor what was sent to
+    others; nor is anything when it is only the controller that hears the broker anew.
+    """
+    intake = Intake(db)
+
+    def say(state, **more):
+        intake.commit([heard(t.UpKind.STATUS, t.Status(state=state), 0, **more)], NOW)
+
+    say("online")
+    intake.commit([judge(t.topic("default", "box-2", t.UpKind.STATUS), _status("box-2"), False, "default", NOW)], NOW)
+    answered, lost, other = (journal.order(db, box, "ping", {}, "anna", 30 * 86_400, NOW) for box in ("box-1", "box-1", "box-2"))
+    for one in (answered, lost, other):
+        journal.sent(db, one.id)
+    say("online", retained=True)
+    assert journal.due(db, "", NOW) == []
+    say("lost")
+    answer = heard(t.UpKind.JOB, t.Answer(id=answered.id, name="ping", outcome=t.Outcome.DONE), 1)
+    intake.commit([heard(t.UpKind.STATUS, t.Status(state="online"), 0), answer], NOW)
+    assert [one.id for one in journal.due(db, "", NOW)] == [lost.id]
+    journal.sent(db, lost.id)
+    say("lost")
+    say("online", retained=True)  # it came while nobody listened
+    assert [one.id for one in journal.due(db, "", NOW)] == [lost.id]
+
+
+def _status(device):
+    return envelope(t.UpKind.STATUS, t.Status(state="online"), 0, dev=device)
