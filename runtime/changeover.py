@@ -121,7 +121,7 @@ def _ready(change: Change, node: str) -> tuple[Change, tuple[Action, ...]]:
 def _fell(change: Change, fell: Fell) -> tuple[Change, tuple[Action, ...]]:
     node = fell.node
     if change.phase is PackPhase.CHANGES and node in (*change.done, *change.left[:1]):
-        back = (node, *(name for name in reversed(change.done) if name != node))
+        back = (node, *(name for name in (*change.left[:1], *reversed(change.done)) if name != node))
         return _go_on(replace(change, phase=PackPhase.RETURNS, left=back, done=(), reason=f"{node} does not run with it: {fell.why}"))
     if change.phase is PackPhase.RETURNS and node in change.left[:1]:  # it has nowhere to go back to: the supervision tries it again
         return _go_on(replace(change, left=change.left[1:]))

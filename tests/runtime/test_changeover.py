@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runtime import topology
@@ -75,7 +75,7 @@ def test_a_node_that_falls_after_it_was_ready_takes_all_back_too():
     """As long as the change is under way; later it is an ordinary crash."""
     change, _ = after(START, TEA, *calm(), Ready("recogniser"), Ready("conductor"))
     back, _ = after(change, Fell("recogniser", "ended by signal 11"))
-    assert (back.phase, back.left) == (PackPhase.RETURNS, ("recogniser", "conductor"))
+    assert (back.phase, back.left) == (PackPhase.RETURNS, ("recogniser", "dialogue", "conductor"))  # dialogue has begun with the pack, too
     over, _ = after(change, Ready("dialogue"), Ready("voice"), Fell("voice", "ended by signal 11"))
     assert (over.phase, over.serves) == (PackPhase.SERVES, "/packs/tea")
 
@@ -98,7 +98,19 @@ EVENTS = st.one_of(
 )
 
 
+UNDER_WAY = [
+    (TEA, 0),
+    (Tick(free=True), 0),
+    (Tick(free=True), CALM_NS),
+    (Ready("recogniser"), 0),
+    (Fell("recogniser", "why"), 0),
+    (Ready("recogniser"), 0),
+]
+"""One falls that was done, while the next one has begun."""
+
+
 @given(st.lists(st.tuples(EVENTS, st.integers(0, 2 * CALM_NS)), max_size=60))
+@example(UNDER_WAY)
 def test_whatever_happens_all_nodes_have_what_serves(events):
     """When nothing is under way, each node was last started with the pack that serves; nothing begins while somebody is served."""
     change, now, packs = START, 0, dict.fromkeys(NODES, START.serves)
