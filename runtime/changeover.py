@@ -3,6 +3,7 @@
 It waits until nobody is being served. Then the nodes that read the pack are started anew, one after another, so that a visitor who comes
 meanwhile meets what a single node that died would mean. The pack serves once all of them are ready. If one of them does not come up with
 it, those that had changed go back to the pack before; how long a node may take, and that it is killed then, are the rules of supervision.
+A node that did not run before the change is no judge of the pack: nobody waits for it, it gets the pack once that serves.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time passed; `free`: nobody is being served, and no node is starting."""
+    """Time passed; `free`: nobody is being served, and no node is on its way up. `away`: nodes that do not run, whatever the pack."""
 
     free: bool
+    away: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +82,13 @@ class Change:
     calm_ns: int = -1  # since when nobody is served
     left: tuple[str, ...] = ()  # to be started anew; the first one is under way
     done: tuple[str, ...] = ()
+    aside: tuple[str, ...] = ()  # did not run when the change began: they get the pack once it serves, and nobody waits for them
 
 
 def decide(change: Change, event: Event, now_ns: int) -> tuple[Change, tuple[Action, ...]]:
     """How the change goes on; `now_ns` is CLOCK_MONOTONIC."""
     if isinstance(event, Tick):
-        return _tick(change, event.free, now_ns)
+        return _tick(change, event, now_ns)
     if isinstance(event, Wish):
         return _wish(change, event)
     if isinstance(event, Ready):
@@ -100,13 +103,16 @@ def _wish(change: Change, wish: Wish) -> tuple[Change, tuple[Action, ...]]:
     return replace(change, phase=phase, wish=wish, next=None, reason=""), (Tell(),)
 
 
-def _tick(change: Change, free: bool, now_ns: int) -> tuple[Change, tuple[Action, ...]]:
+def _tick(change: Change, tick: Tick, now_ns: int) -> tuple[Change, tuple[Action, ...]]:
+    free = tick.free
     if not free or change.calm_ns < 0:
         change = replace(change, calm_ns=now_ns if free else -1)
     if change.phase is not PackPhase.WAITS:
         return change, ()
     if free and now_ns - change.calm_ns >= CALM_NS:
-        return _go_on(replace(change, phase=PackPhase.CHANGES, left=change.nodes, done=()))
+        left = tuple(node for node in change.nodes if node not in tick.away)
+        aside = tuple(node for node in change.nodes if node in tick.away)
+        return _go_on(replace(change, phase=PackPhase.CHANGES, left=left, done=(), aside=aside))
     if now_ns >= change.wish.until_ns:
         return replace(change, phase=PackPhase.SERVES, reason=WAITED), (Tell(),)
     return change, ()
@@ -133,8 +139,9 @@ def _go_on(change: Change) -> tuple[Change, tuple[Action, ...]]:
     pack = change.wish.pack if change.phase is PackPhase.CHANGES else change.serves
     if change.left:
         return change, (Renew(change.left[0], pack), Tell())
-    over = replace(change, serves=pack, phase=PackPhase.SERVES, next=None)
+    renew = tuple(Renew(node, pack) for node in change.aside) if change.phase is PackPhase.CHANGES else ()
+    over = replace(change, serves=pack, phase=PackPhase.SERVES, next=None, aside=())
     if change.next is None:
-        return over, (Tell(),)
+        return over, (*renew, Tell())
     after, actions = _wish(over, change.next)
-    return after, (Tell(), *actions)
+    return after, (*renew, Tell(), *actions)

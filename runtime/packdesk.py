@@ -47,7 +47,7 @@ class PackDesk:
             self._take(Wish(wish.pack, wish.ask, wish.until_ns), now)
         for floor in self._floors.receive():
             self._floor, self._heard_ns = floor, now
-        self._take(Tick(self._free(lives, now)), now)
+        self._take(Tick(self._free(lives, now), tuple(name for name, life in lives.items() if life.state is not NodeState.READY)), now)
         if now - self._told_ns >= _TELL_EVERY_NS:
             self._tell(now)
         renew, self._renew = tuple(self._renew), []
@@ -67,7 +67,7 @@ class PackDesk:
 
     def _free(self, lives: Mapping[str, Life], now: int) -> bool:
         """Whether nobody is being served, and nothing is on its way up."""
-        if any(life.state is NodeState.STARTING for life in lives.values()):
+        if any(life.state in (NodeState.STARTING, NodeState.DOWN) for life in lives.values()):
             return False
         floor = self._floor
         if floor is None or now - self._heard_ns > _SILENT_NS:

@@ -90,9 +90,25 @@ def test_a_wish_takes_back_the_one_before():
     assert (change.serves, change.phase, change.wish.ask, actions) == ("/packs/tea", PackPhase.WAITS, 2, (Tell(), Tell()))
 
 
+def test_a_node_that_did_not_run_is_no_judge_of_the_pack():
+    """Given up before the change: nobody waits for it, its falls take nothing back, and it gets the pack when that serves."""
+    away = Tick(free=True, away=("recogniser", "voice"))
+    change, actions = after(START, TEA, (away, 0), (away, CALM_NS))
+    assert actions[0] == Renew("conductor", "/packs/tea")
+    change, actions = after(change, Ready("recogniser"), Fell("recogniser", "cannot work here"), Ready("conductor"))
+    assert (change.phase, actions[0]) == (PackPhase.CHANGES, Renew("dialogue", "/packs/tea"))
+    over, actions = after(change, Ready("dialogue"))
+    assert (over.phase, over.serves, over.reason) == (PackPhase.SERVES, "/packs/tea", "")
+    assert actions == (Renew("recogniser", "/packs/tea"), Renew("voice", "/packs/tea"), Tell())
+    assert after(over, Fell("recogniser", "cannot work here"))[0] == over
+    change, _ = after(change, Fell("dialogue", "exited with status 1"), Ready("dialogue"))
+    change, actions = after(change, Ready("conductor"))
+    assert (change.serves, change.left, actions) == ("/packs/coffee", (), (Tell(),))  # they have never left that one
+
+
 EVENTS = st.one_of(
     st.builds(Wish, st.sampled_from(["/packs/coffee", "/packs/tea", "/packs/juice"]), st.integers(1, 9), st.integers(0, 10**11)),
-    st.builds(Tick, st.booleans()),
+    st.builds(Tick, st.booleans(), st.sampled_from([(), ("recogniser",), ("stage", *NODES)])),
     st.builds(Ready, st.sampled_from([*NODES, "stage"])),
     st.builds(Fell, st.sampled_from([*NODES, "stage"]), st.just("why")),
 )
@@ -122,7 +138,8 @@ def test_whatever_happens_all_nodes_have_what_serves(events):
             if isinstance(action, Renew):
                 packs[action.node] = action.pack
         if change.phase is PackPhase.CHANGES and before.phase is PackPhase.WAITS:
-            assert event == Tick(free=True)
+            assert isinstance(event, Tick)
+            assert event.free
         if not change.left:
             assert set(packs.values()) == {change.serves}
         assert bool(change.left) == (change.phase in (PackPhase.CHANGES, PackPhase.RETURNS))
