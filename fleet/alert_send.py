@@ -7,6 +7,7 @@ cut off by a crash, is made again under that name. A webhook that heeds it does 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import smtplib
 import ssl
@@ -23,6 +24,8 @@ from fleet.database import Database
 from fleet.errors import BadRequest, Unavailable
 
 __all__ = ["GIVE_UP_MS", "LAST_REFUSED", "Due", "Sender", "due", "pause_ms", "send_mail"]
+
+log = logging.getLogger("fleet")
 
 GIVE_UP_MS = 24 * 3_600_000
 """What a channel did not take for so long is given up: an alert of yesterday helps nobody."""
@@ -69,9 +72,10 @@ def _claim(db: Database, one: Due, now_ms: int) -> bool:
 
 
 def _note(db: Database, one: Due, state: str, due_ms: int, error: str, now_ms: int) -> None:
+    text = error.encode(errors="replace").decode().replace("\0", "?")  # others' words: no store keeps lone surrogates, PostgreSQL no NUL
     sql = "UPDATE alert_delivery SET state = ?, due = ?, error = ?, ended = ? WHERE id = ? AND attempts = ?"
     with db.write() as tx:
-        tx.run(sql, state, due_ms, error[:300], 0 if state == "queued" else now_ms, one.id, one.attempts + 1)
+        tx.run(sql, state, due_ms, text[:300], 0 if state == "queued" else now_ms, one.id, one.attempts + 1)
 
 
 def _channel(db: Database, name: str) -> tuple[Channel, str] | None:
@@ -90,9 +94,14 @@ class Sender:
     async def look(self) -> None:
         """Begin what is due; channels do not wait for each other. Raises Unavailable."""
         for name, task in list(self._busy.items()):
-            if task.done():
-                del self._busy[name]
-                task.result()
+            if not task.done():
+                continue
+            del self._busy[name]
+            failed = task.exception()
+            if isinstance(failed, Unavailable):
+                raise failed
+            if failed is not None:  # its claim holds it back before it is tried again
+                log.error("channel %s: a message is tried again later", name, exc_info=failed)
         for one in await asyncio.to_thread(due, self._db, self._now()):
             if one.channel not in self._busy:
                 self._busy[one.channel] = asyncio.create_task(self._try(one))
@@ -106,9 +115,9 @@ class Sender:
             await self._session.close()
 
     async def _try(self, one: Due) -> None:
-        found = await asyncio.to_thread(_channel, self._db, one.channel)
         if not await asyncio.to_thread(_claim, self._db, one, self._now()):
             return
+        found = await asyncio.to_thread(_channel, self._db, one.channel)
         if found is None or not found[0].enabled:
             await asyncio.to_thread(_note, self._db, one, "given up", 0, "the channel is gone or turned off", self._now())
             return

@@ -190,6 +190,55 @@ def test_nobody_listens_and_a_channel_that_goes(tmp_path):
     posting(tmp_path, work)
 
 
+def test_what_a_server_says_in_no_known_letters(tmp_path):
+    """A reason that no store keeps (not UTF-8, a NUL) is kept with question marks: the message is tried again like any other."""
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write("HTTP/1.1 500 Hors service à Genève\0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode("latin-1"))
+        await writer.drain()
+        writer.close()
+
+    async def work(post):
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            post.channel(Webhook(url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"))
+            post.message()
+            await post.send()
+            await post.sender.look()
+            assert (post.state().error, post.state().waiting) == ("it answers 500 Hors service ? Gen?ve?", 1)
+
+    posting(tmp_path, work)
+
+
+def test_what_cannot_be_noted_ends_nothing(tmp_path, caplog):
+    """The store refuses a result: that is logged, other channels are served, and the message is not sent again at once but later."""
+    hook, other = Hook(), Hook()
+
+    async def work(post):
+        async with serving(hook) as first, serving(other) as second:
+            post.channel(Webhook(url=first))
+            post.message()
+            with post.db.write() as tx:
+                tx.run(
+                    "CREATE TRIGGER no BEFORE UPDATE OF state ON alert_delivery WHEN new.channel = 'ops' AND new.state = 'sent'"
+                    " BEGIN SELECT RAISE(ABORT, 'no'); END"
+                )
+            await post.sender.look()
+            await asyncio.wait(post.sender._busy.values())
+            desk.put_channel(post.db, Channel(id="other", title="O", to=Webhook(url=second)), "anna", NOW)
+            desk.test(post.db, "other", "anna", "Visavis", "http://console", NOW)
+            await post.send()
+            assert (len(hook.came), len(other.came)) == (1, 1)
+            assert "channel ops" in caplog.text
+            with post.db.write() as tx:
+                tx.run("DROP TRIGGER no")
+            await post.send(after_ms=120_000)
+            assert len(hook.came) == 2
+            assert [one.waiting for one in desk.channels(post.db)] == [0, 0]
+
+    posting(tmp_path, work)
+
+
 def test_a_slow_channel_holds_up_no_other(tmp_path):
     """While one webhook does not answer, the other has its message."""
     done = asyncio.Event()
