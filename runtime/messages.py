@@ -173,13 +173,18 @@ class Floor(Message, frozen=True):
 
 
 class Ask(Message, frozen=True):
-    """`ask`: answer this. Speculative ones may be superseded; dialogue state is kept only once the floor grants the turn."""
+    """`ask`: answer this. Speculative ones may be superseded; dialogue state is kept only once the floor grants the turn.
+
+    `instead_of`: a granted turn of whose answer nothing was heard, and whose question this one repeats or continues: what that turn did
+    to the dialogue's state is taken back. 0: none.
+    """
 
     text: str
     visit: int
     source: str = "speech"  # speech | typed | touch
     confidence: float = 1.0
     speculative: bool = False
+    instead_of: int = 0
 
 
 class Reply(Message, frozen=True):
@@ -427,12 +432,13 @@ class NodeState(str, Enum):
 
 
 class NodeEvent(Message, frozen=True):
-    """`nodes`: a node changed its state (turn is 0)."""
+    """`nodes`: a node changed its state (turn is 0); all are told once more when a reader of this link has started."""
 
     node: str
     state: NodeState
     restarts: int = 0
     reason: str = ""
+    again: bool = False  # nothing changed at this moment: told before, or lost
 
 
 class Mark(Message, frozen=True):

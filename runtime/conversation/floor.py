@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
+
 from engines.animation.moods import take_tags
 from runtime.conversation.feelings import feeling
 from runtime.conversation.floor_state import QUIET_DB, Action, Back, Barge, Clause, Event, FloorRules, FloorState, Step, Tick, Utterance
 from runtime.conversation.interruption import Overlap, judge_overlap, tokens
 from runtime.messages import (
-    SURE,
     Activity,
     ActivityKind,
     Ask,
@@ -70,7 +71,7 @@ def decide(rules: FloorRules, state: FloorState, event: Event, now_ns: int) -> S
     if isinstance(event, Transcript):
         return _transcript(rules, state, event, now_ns)
     if isinstance(event, Heard):
-        return _heard(state, event, now_ns)
+        return _heard(rules, state, event, now_ns)
     if isinstance(event, Reply):
         return _reply(state, event)
     if isinstance(event, Speech):
@@ -104,10 +105,10 @@ def _activity(rules: FloorRules, state: FloorState, event: Activity, now_ns: int
     heard_ms = max(said.speech_ms, event.speech_ms - said.before_ms)
     said = replace(said, speech_ms=heard_ms, level_db=level_db, fallen_db=level_db - event.level_db, seen_ns=now_ns)
     if event.kind is ActivityKind.LEVEL:
-        return _overlap(rules, replace(state, utterance=said, active_ns=now_ns), now_ns)
+        return _overlap(rules, replace(state, utterance=said), now_ns)
     silent_ns = said.silent_ns or event.t_ns - round(event.pause_ms * MS)
     complete = event.complete if event.kind is ActivityKind.JUDGED else said.complete
-    state = replace(state, utterance=replace(said, voiced=False, silent_ns=silent_ns, complete=complete), active_ns=now_ns)
+    state = replace(state, utterance=replace(said, voiced=False, silent_ns=silent_ns, complete=complete))
     return _overlap(rules, state, now_ns) if state.barge else _tick(rules, state, now_ns)
 
 
@@ -115,15 +116,17 @@ def _onset(rules: FloorRules, state: FloorState, event: Activity, now_ns: int) -
     # What the listener still holds of before (the question, an "mm-hm") says nothing about the voice that is heard now.
     before_ms = event.speech_ms if event.kind is ActivityKind.RESUMED else 0.0
     said = Utterance(onset=event.onset, speech_ms=event.speech_ms - before_ms, before_ms=before_ms, level_db=event.level_db, seen_ns=now_ns)
-    # A voice alone does not begin a visit: in a shop there is always one. Words do (`_ask`).
-    session = Session.ENGAGED if _in_visit(state) else state.session
-    woken = replace(state, session=session, active_ns=now_ns, countdown_ns=0, utterance=said)
+    # A voice alone begins no visit and keeps none: in a shop there is always one. Words do (`_ask`).
     if state.posture is Posture.SPEAKING:
-        return replace(woken, barge=Barge(now_ns), reason="voice over the avatar"), ()
-    if state.posture is Posture.THINKING and state.asked and now_ns - state.granted_ns < rules.continue_ms * MS:
-        # Granted too early: nothing has sounded yet, so what follows belongs to the same sentence.
-        said = replace(said, carried=state.asked.text if state.asked.source == "speech" else "")
-    return replace(_next_turn(woken), posture=Posture.LISTENING, utterance=said, barge=None, reason="voice"), ()
+        return replace(state, utterance=said, barge=Barge(now_ns), reason="voice over the avatar"), ()
+    if state.posture is Posture.THINKING and state.asked and state.asked.text != rules.sorry:
+        # Nothing of the answer has sounded: the question is kept until it is known whether this voice says anything. What was granted
+        # too early is the beginning of what follows.
+        early = state.asked.source == "speech" and now_ns - state.granted_ns < rules.continue_ms * MS
+        said = replace(said, carried=state.asked, joined=early)
+    elif state.posture is Posture.LISTENING and state.utterance:  # its end got lost
+        said = replace(said, carried=state.utterance.carried, joined=state.utterance.joined)
+    return replace(_next_turn(state), posture=Posture.LISTENING, utterance=said, barge=None, reason="voice"), ()
 
 
 def _transcript(rules: FloorRules, state: FloorState, event: Transcript, now_ns: int) -> Step:
@@ -144,15 +147,25 @@ def _transcript(rules: FloorRules, state: FloorState, event: Transcript, now_ns:
 
 
 def _ask(state: FloorState, said: Utterance, now_ns: int) -> Step:
-    """Have the answer prepared; it is heard only if the visitor does not go on."""
-    text = " ".join(part for part in (said.carried, said.text) if part)
-    if not text or (state.asked and state.asked.text == text and state.asked.turn == state.turn):
+    """Have the answer prepared; it is heard only if the visitor does not go on. Words that are sure begin a visit, or renew it."""
+    ask = _question(state, said, now_ns)
+    if ask is None or (state.asked and state.asked.text == ask.text and state.asked.turn == state.turn):
         return state, ()
-    if not _in_visit(state) and said.confidence < SURE:
-        return state, ()  # somebody talks near the kiosk, not to it
-    turn = state.turn + 1
-    ask = Ask(turn, now_ns, text, state.visit, "speech", said.confidence, speculative=True)
-    return replace(state, turn=turn, asked=ask, clauses=(), expects="", session=Session.ENGAGED), (ask,)
+    state = replace(state, turn=ask.turn, asked=ask, clauses=(), expects="")
+    return _renewed(state, now_ns) if said.sure else state, (ask,)
+
+
+def _question(state: FloorState, said: Utterance, now_ns: int) -> Ask | None:
+    """What to ask after `said`; None where it was no words, or not said to the kiosk."""
+    turn, before = state.turn + 1, said.carried
+    if before and not said.sure:  # a sound, or somebody's words from afar: the question of before stands
+        return msgspec.structs.replace(before, turn=turn, t_ns=now_ns, speculative=True, instead_of=before.turn)
+    if not said.text or (not said.sure and state.session is not Session.ENGAGED):
+        return None  # somebody talks near the kiosk, not to it
+    if before and said.joined:
+        text = f"{before.text} {said.text}"
+        return Ask(turn, now_ns, text, state.visit, "speech", said.confidence, speculative=True, instead_of=before.turn)
+    return Ask(turn, now_ns, said.text, state.visit, "speech", said.confidence, speculative=True)
 
 
 def _overlap(rules: FloorRules, state: FloorState, now_ns: int) -> Step:
@@ -177,7 +190,7 @@ def _overlap(rules: FloorRules, state: FloorState, now_ns: int) -> Step:
 
 
 def _interrupt(rules: FloorRules, state: FloorState, now_ns: int, reason: str) -> Step:
-    state = replace(_next_turn(state), posture=Posture.LISTENING, barge=None, reason=reason)
+    state = replace(_next_turn(_answered(rules, state, now_ns)), posture=Posture.LISTENING, barge=None, reason=reason)
     stop = Sound(state.turn, now_ns, SoundAction.STOP)
     said = state.utterance
     if said and said.final:  # the words were complete before the verdict: answer them
@@ -212,12 +225,12 @@ def _speech(state: FloorState, event: Speech) -> Step:
     return replace(state, clauses=tuple(replace(one, end=end) if one.seq == event.clause else one for one in state.clauses)), ()
 
 
-def _heard(state: FloorState, event: Heard, now_ns: int) -> Step:
+def _heard(rules: FloorRules, state: FloorState, event: Heard, now_ns: int) -> Step:
     if event.turn != state.turn:
         return state, ()
     if event.kind is HeardKind.STARTED:
-        return replace(state, posture=Posture.SPEAKING, active_ns=now_ns, utterance=None, reason="sound"), ()
-    state = replace(state, active_ns=now_ns, granted_ns=0)
+        return replace(state, posture=Posture.SPEAKING, utterance=None, reason="sound"), ()
+    state = replace(_answered(rules, state, now_ns), granted_ns=0)
     if state.barge:  # spoke to its end under the visitor's voice: what they say is now an ordinary utterance
         return replace(_next_turn(state), posture=Posture.LISTENING, barge=None, reason="finished under a voice"), ()
     return replace(state, posture=Posture.ATTENTIVE, utterance=None, reason="finished"), ()
@@ -229,7 +242,7 @@ def _back(state: FloorState, event: Back, now_ns: int) -> Step:
         return state, ()
     if event.node == "dialogue" and not any(clause.last for clause in state.clauses) and state.asked:
         again = replace(_next_turn(state), asked=state.asked, posture=Posture.THINKING, granted_ns=now_ns, reason="asked again")
-        ask = Ask(again.turn, now_ns, state.asked.text, state.visit, state.asked.source, state.asked.confidence)
+        ask = msgspec.structs.replace(state.asked, turn=again.turn, t_ns=now_ns, speculative=False)
         return replace(again, granted=again.turn, asked=ask), (ask,)
     if event.node not in ("voice", "stage") or not state.clauses:
         return state, ()
@@ -250,7 +263,7 @@ def _back(state: FloorState, event: Back, now_ns: int) -> Step:
 
 def _input(rules: FloorRules, state: FloorState, event: VisitorInput, now_ns: int) -> Step:
     if event.kind in (InputKind.TYPED, InputKind.TOUCH, InputKind.CALL_STAFF):
-        woken = replace(_next_turn(state), session=Session.ENGAGED, active_ns=now_ns, countdown_ns=0, utterance=None, barge=None)
+        woken = replace(_next_turn(_renewed(state, now_ns)), utterance=None, barge=None)
         source = "typed" if event.kind is InputKind.TYPED else "touch"
         ask = Ask(woken.turn, now_ns, event.text or "call staff", woken.visit, source)
         asked = replace(woken, posture=Posture.THINKING, granted=woken.turn, granted_ns=now_ns, asked=ask, reason=source)
@@ -268,7 +281,7 @@ def _input(rules: FloorRules, state: FloorState, event: VisitorInput, now_ns: in
         )
     if event.kind in (InputKind.STAY, InputKind.PRESENCE, InputKind.LANGUAGE):
         posture = Posture.ATTENTIVE if state.posture is Posture.IDLE else state.posture
-        return replace(state, session=Session.ENGAGED, posture=posture, active_ns=now_ns, countdown_ns=0, reason=event.kind.value), ()
+        return replace(_renewed(state, now_ns), posture=posture, reason=event.kind.value), ()
     return state, ()
 
 
@@ -304,11 +317,34 @@ def _end_of_turn(rules: FloorRules, state: FloorState, now_ns: int) -> Step:
     if waited_ms < wait_ms or (not said.final and waited_ms < wait_ms + rules.final_grace_ms):
         return state, ()
     state, actions = _ask(state, said, now_ns)  # nothing to do where the final words have already asked
-    if state.asked is None or state.asked.turn != state.turn:
+    asked = state.asked if state.asked and state.asked.turn == state.turn else None
+    state = _by_words(rules, state, said, asked, now_ns)
+    if asked is None:
         return replace(state, posture=_rest(state.session), utterance=None, reason="no words"), actions
     thinking = replace(state, posture=Posture.THINKING, granted=state.turn, granted_ns=now_ns, utterance=None, reason="end of turn")
-    granted = replace(thinking, voice_db=said.level_db)
-    return _unanswered(granted), actions
+    return _unanswered(thinking), actions
+
+
+def _by_words(rules: FloorRules, state: FloorState, said: Utterance, asked: Ask | None, now_ns: int) -> FloorState:
+    """What the words of an utterance that is over say about the visitor.
+
+    Words that are not sure come from a visitor who speaks softly, or from people who talk near the kiosk: it cannot tell which. So they
+    are answered as a visitor's ("could you say that again?"), and renew the visit, but no more than `unsure_most` times in a row: a
+    visitor speaks clearer in the end, types or touches, which counts from the start again; chatter does none of this, and what was left
+    on the screen is wiped. After "still there?" they are not answered, for there may be nobody; they only begin its countdown again.
+    """
+    if not said.text or (said.carried and not said.sure):
+        return state
+    if said.sure:
+        return replace(state, voice_db=said.level_db)
+    if not _in_visit(state):
+        return state
+    state = replace(state, unsure=state.unsure + 1, voice_db=said.level_db if asked else state.voice_db)
+    if state.unsure > rules.unsure_most:
+        return state
+    if asked:
+        return replace(state, active_ns=now_ns)
+    return replace(state, countdown_ns=max(state.countdown_ns, now_ns + round(rules.wipe_ms * MS)))
 
 
 def _give_up(rules: FloorRules, state: FloorState, now_ns: int) -> Step:
@@ -337,6 +373,16 @@ def _wipe(state: FloorState, now_ns: int, reason: str) -> Step:
     """The visit is over: a new number tells every node to forget (law 7)."""
     fresh = FloorState(turn=state.turn + 1, visit=state.visit + 1, active_ns=now_ns, reason=reason)
     return fresh, (Sound(fresh.turn, now_ns, SoundAction.STOP),)
+
+
+def _renewed(state: FloorState, now_ns: int) -> FloorState:
+    """A visitor is here for certain."""
+    return replace(state, session=Session.ENGAGED, active_ns=now_ns, countdown_ns=0, unsure=0)
+
+
+def _answered(rules: FloorRules, state: FloorState, now_ns: int) -> FloorState:
+    """The avatar spoke until now: from here on the visitor has the whole time, unless the answer was not to one (`_by_words`)."""
+    return state if state.unsure > rules.unsure_most else replace(state, active_ns=now_ns)
 
 
 def _next_turn(state: FloorState) -> FloorState:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from runtime.conversation.interruption import OverlapRules
-from runtime.messages import Activity, Ask, Heard, Posture, Reply, Say, Session, Sound, Speech, Transcript, VisitorInput
+from runtime.messages import SURE, Activity, Ask, Heard, Posture, Reply, Say, Session, Sound, Speech, Transcript, VisitorInput
 
 __all__ = ["QUIET_DB", "Action", "Back", "Barge", "Clause", "Event", "FloorRules", "FloorState", "Step", "Tick", "Utterance"]
 
@@ -38,6 +38,7 @@ class FloorRules:
     still_there_ms: float = 30_000.0
     wipe_ms: float = 20_000.0
     gone_ms: float = 8_000.0  # the wipe's countdown after the visitor was seen leaving
+    unsure_most: int = 2  # words that are not sure renew a visit so often in a row
     sorry: str = "Sorry, I lost my thread. Could you say that again?"
 
 
@@ -59,9 +60,15 @@ class Utterance:
     worded: float = -1.0  # chance that somebody here says words, by the sound; -1: not known
     silent_ns: int = 0  # when the voice went quiet
     longest_pause_ms: float = 0.0
-    carried: str = ""  # words of a turn that was granted too early
+    carried: Ask | None = None  # the question that was being answered, unheard yet, when this voice began
+    joined: bool = False  # … which these words continue
     seen_ns: int = 0  # last news of it from the listener
     hold_ns: int = 0  # not taken before: something sounded like speech
+
+    @property
+    def sure(self) -> bool:
+        """Whether these are words, and taken for what was said."""
+        return bool(self.text) and self.confidence >= SURE
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +105,8 @@ class FloorState:
     expects: str = ""
     voice_db: float = QUIET_DB  # how loud the visitor's last words to us were; QUIET_DB: nothing was heard of them yet
     granted_ns: int = 0
-    active_ns: int = 0  # last sign of the visitor, or end of the avatar's speech
+    active_ns: int = 0  # last sign of the visitor, or end of the answer to one
+    unsure: int = 0  # utterances in a row whose words were not sure
     countdown_ns: int = 0  # when the visit is wiped; 0: no countdown
     reason: str = ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -440,6 +441,176 @@ def test_unsure_words_begin_no_visit():
     assert story.state.posture is Posture.IDLE
 
 
+def murmur(story: Story, text="", *, onset, confidence=0.2, voice_ms=700.0, quiet_ms=2600.0):
+    """Somebody near the kiosk makes a sound, of which `text` is understood; a running answer is played to its end."""
+    mark = len(story.actions)
+    story.on(story.voice(ActivityKind.ONSET, onset))
+    story.on(story.voice(ActivityKind.LEVEL, onset, speech_ms=voice_ms / 2), voice_ms / 2)
+    story.on(story.voice(ActivityKind.SILENCE, onset, speech_ms=voice_ms, pause_ms=100), voice_ms / 2)
+    story.on(Transcript(0, story.now, onset, onset, text, final=True, confidence=confidence), 50)
+    story.wait(quiet_ms)
+    if story.state.posture is Posture.THINKING:
+        story.answers("Could you say that again?")
+        story.on(Heard(story.state.turn, story.now, HeardKind.FINISHED, 21_000), 1500)
+    return story.actions[mark:]
+
+
+def served(**rules) -> Story:
+    """A story in which a visitor was answered and says nothing more."""
+    story = Story(**rules)
+    story.says("when do you open")
+    story.wait(400)
+    story.answers()
+    story.on(Heard(story.state.turn, story.now, HeardKind.FINISHED, 21_000), 1500)
+    assert (story.state.posture, story.state.session) == (Posture.ATTENTIVE, Session.ENGAGED)
+    return story
+
+
+@pytest.mark.parametrize(
+    ("kind", "source"), [(InputKind.TYPED, "typed"), (InputKind.TOUCH, "touch"), (None, "speech")], ids=["typed", "touched", "spoken"]
+)
+@pytest.mark.parametrize("heard", ["", "light on garage"], ids=["a sound", "words from afar"])
+@pytest.mark.parametrize("after_ms", [200, 2000])
+def test_a_sound_before_the_answer_loses_no_question(kind, source, heard, after_ms):
+    """Typed, touched or said, and then a door slams or somebody talks nearby: the question is asked again under a new turn and answered."""
+    story = Story()
+    if kind is None:
+        story.says("is there wifi")
+        story.wait(300)
+    else:
+        story.on(VisitorInput(0, story.now, kind, "is there wifi"))
+    first = story.state.asked
+    story.wait(after_ms)
+    mark = len(story.actions)
+    story.on(story.voice(ActivityKind.ONSET, 9000))
+    story.on(story.voice(ActivityKind.SILENCE, 9000, speech_ms=200, pause_ms=100), 200)
+    story.on(Transcript(0, story.now, 9000, 9000, heard, final=True, confidence=0.2), 50)
+    story.wait(2600)
+    again = [action for action in story.actions[mark:] if isinstance(action, Ask)]
+    assert [(ask.text, ask.source, ask.confidence) for ask in again] == [("is there wifi", source, first.confidence)]
+    assert again[0].instead_of == first.turn < again[0].turn == story.state.granted == story.state.turn
+    assert story.state.posture is Posture.THINKING
+
+
+def test_what_continues_a_sentence_is_asked_in_place_of_it():
+    """The turn that was granted too early is named, however often the visitor pauses; new words much later stand for themselves."""
+    story = Story()
+    story.says("and another latte")
+    story.wait(300)
+    first = story.state.granted
+    story.says("with oat milk", onset=9000, complete=0.1)
+    story.on(story.voice(ActivityKind.RESUMED, 9000, pause_ms=400), 100)
+    story.on(story.voice(ActivityKind.SILENCE, 9000, speech_ms=1500, pause_ms=100), 600)
+    story.on(Transcript(0, story.now, 9000, 9000, "with oat milk please", final=True, confidence=0.9))
+    assert [(ask.text, ask.instead_of) for ask in story.actions if isinstance(ask, Ask)][1:] == [
+        ("and another latte with oat milk", first),
+        ("and another latte with oat milk please", first),
+    ]
+    story.wait(2000)
+    second = story.state.granted
+    assert second > first
+    story.wait(RULES.continue_ms)
+    story.says("where are the toilets", onset=20_000)
+    assert [(ask.text, ask.instead_of) for ask in story.actions if isinstance(ask, Ask)][-1] == ("where are the toilets", 0)
+
+
+def test_an_apology_is_no_question():
+    """A sound over the silence before "sorry, I lost my thread": it is not asked as if a visitor had said it."""
+    story = Story()
+    story.says("when do you open")
+    story.wait(400 + RULES.thinking_limit_ms)
+    assert story.state.asked.text == RULES.sorry
+    murmur(story, onset=9000)
+    assert RULES.sorry not in asked(story.actions)
+
+
+def test_chatter_keeps_no_visit():
+    """The visitor has left, and people talk near the kiosk all day: the visit ends, with little said to nobody."""
+    story = served()
+    left, visit = story.now, story.state.visit
+    for at in range(200):
+        murmur(story, ("", "light on garage", "")[at % 3], onset=10_000 + at)
+        if story.state.visit > visit:
+            break
+    assert story.state.visit == visit + 1
+    assert story.now - left < 3 * (RULES.still_there_ms + RULES.wipe_ms) * MS
+
+
+def test_a_sound_does_not_take_back_still_there():
+    """The countdown runs on under a voice without words, but nothing is wiped while it sounds."""
+    story = served()
+    story.wait(RULES.still_there_ms)
+    assert story.state.session is Session.STILL_THERE
+    story.on(story.voice(ActivityKind.ONSET, 9000), RULES.wipe_ms - 1000)
+    for at in range(30):
+        story.on(story.voice(ActivityKind.LEVEL, 9000, speech_ms=at * 100.0), 100)
+    assert (story.state.session, story.state.posture, story.state.visit) == (Session.STILL_THERE, Posture.LISTENING, 1)
+    story.on(story.voice(ActivityKind.SILENCE, 9000, speech_ms=3000, pause_ms=100), 100)
+    story.wait(3000)
+    assert story.state.visit == 2
+
+
+@pytest.mark.parametrize("said", ["yes", "yes i am here"])
+def test_who_answers_still_there_stays(said):
+    """Sure words in the countdown, also in its last moment: answered, and the visit goes on."""
+    story = served()
+    story.wait(RULES.still_there_ms + RULES.wipe_ms - 300)
+    assert asked(story.says(said, onset=9000)) == [said]
+    story.wait(400)
+    assert (story.state.session, story.state.posture, story.state.countdown_ns) == (Session.ENGAGED, Posture.THINKING, 0)
+    story.answers("What can I do for you?")
+    story.on(Heard(story.state.turn, story.now, HeardKind.FINISHED, 21_000))
+    story.wait(RULES.still_there_ms - 1000)
+    assert (story.state.session, story.state.visit) == (Session.ENGAGED, 1)
+
+
+def test_who_talks_on_and_on_is_heard_out():
+    """Two minutes without a pause: nothing is wiped, and all of it is asked."""
+    story = served()
+    story.on(story.voice(ActivityKind.ONSET, 9000))
+    for at in range(1200):
+        story.on(story.voice(ActivityKind.LEVEL, 9000, speech_ms=at * 100.0), 100)
+    assert (story.state.session, story.state.posture) == (Session.ENGAGED, Posture.LISTENING)
+    story.on(story.voice(ActivityKind.SILENCE, 9000, speech_ms=120_000, pause_ms=100), 100)
+    assert asked(story.on(Transcript(0, story.now, 9000, 9000, "and so on", final=True, confidence=0.9), 50)) == ["and so on"]
+    story.wait(2000)
+    assert (story.state.session, story.state.visit) == (Session.ENGAGED, 1)
+
+
+def test_who_speaks_softly_has_time():
+    """Words that are not sure are answered in a visit and renew it twice; one sure word, and it begins from the start again."""
+    story = served()
+    for onset in (9000, 9001):
+        story.wait(RULES.still_there_ms - 4000)
+        assert asked(murmur(story, "a lat", onset=onset)) == ["a lat"]
+        assert story.state.session is Session.ENGAGED
+    story.wait(RULES.still_there_ms - 2000)
+    assert asked(murmur(story, "a lat", onset=9002)) == ["a lat"]  # answered still, but now the visit ends unless something is sure
+    story.wait(100)
+    assert story.state.session is Session.STILL_THERE
+    story.says("a latte", onset=9003)
+    story.wait(400)
+    story.answers()
+    story.on(Heard(story.state.turn, story.now, HeardKind.FINISHED, 21_000))
+    story.wait(RULES.still_there_ms - 4000)
+    murmur(story, "lar", onset=9004)
+    story.wait(RULES.still_there_ms - 4000)
+    assert (story.state.session, story.state.visit) == (Session.ENGAGED, 1)
+
+
+def test_unsure_words_after_still_there_are_not_answered_but_give_time():
+    """Perhaps nobody is there to be told "sorry?"; the countdown begins again, twice at most."""
+    story = served()
+    story.wait(RULES.still_there_ms + RULES.wipe_ms - 2000)
+    for onset in (9000, 9001):
+        assert asked(murmur(story, "yesh", onset=onset)) == []
+        assert (story.state.session, story.state.visit) == (Session.STILL_THERE, 1)
+        story.wait(RULES.wipe_ms - 5000)
+    murmur(story, "yesh", onset=9002)
+    story.wait(5000)
+    assert story.state.visit == 2
+
+
 EVENTS = st.one_of(
     st.builds(
         Activity,
@@ -460,6 +631,7 @@ EVENTS = st.one_of(
         st.just(0),
         st.sampled_from(["", "mm hm", "a latte please", "stop"]),
         st.booleans(),
+        confidence=st.sampled_from([0.2, 0.9]),
     ),
     st.builds(Reply, st.integers(0, 12), st.just(0), st.integers(0, 2), st.sampled_from(["", "Yes."]), st.booleans()),
     st.builds(Speech, st.integers(0, 12), st.just(0), st.integers(0, 2), st.just(0), st.just(10), st.just("Yes."), st.booleans()),
@@ -473,7 +645,9 @@ EVENTS = st.one_of(
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(EVENTS, st.integers(0, 3000)), max_size=40))
 def test_turns_never_fall_and_no_later_turn_is_granted_than_runs(steps):
-    """Whatever comes in whatever order: turns only rise, granted <= turn, commands carry the running turn, the state survives a crash."""
+    """Whatever comes in whatever order: turns only rise, granted <= turn, commands carry the running turn, the state survives a crash,
+    and a visit ends only while nobody speaks and nothing is answered.
+    """
     state, now = FloorState(), 0
     for event, pause_ms in steps:
         now += pause_ms * MS
@@ -482,7 +656,9 @@ def test_turns_never_fall_and_no_later_turn_is_granted_than_runs(steps):
         assert state.turn >= before.turn
         assert state.granted <= state.turn
         assert state.visit >= before.visit
+        assert state.visit == before.visit or before.posture is Posture.ATTENTIVE or getattr(event, "kind", None) is InputKind.START_OVER
         assert all(action.turn == state.turn for action in actions)
+        assert all(action.instead_of < state.turn for action in actions if isinstance(action, Ask))
         assert (state.barge is None) or state.posture is Posture.SPEAKING
         assert msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=FloorState) == state
 
@@ -502,3 +678,47 @@ def test_who_is_answered_may_have_a_feeling():
     assert floor_of(story.state, story.now).feeling == ""
     story.on(VisitorInput(0, story.now, InputKind.TYPED, "this is awful"))
     assert floor_of(story.state, story.now).feeling == "angry"
+
+
+SOUNDS = st.lists(
+    st.tuples(
+        st.integers(0, 6000),
+        st.integers(100, 4000),
+        st.sampled_from([("", 0.0), ("light on garage", 0.2), ("yes", 0.49)]),
+        st.booleans(),
+    ),
+    max_size=60,
+)
+"""What goes on near a kiosk: a pause, then a voice of some length, what is understood of it, and whether the recogniser says so."""
+
+
+@settings(max_examples=60, deadline=None)
+@given(SOUNDS)
+def test_what_is_not_surely_words_keeps_a_visit_only_so_long(sounds):
+    """Whatever is heard: two renewals at most, then the visit ends in a quiet moment, never under a voice."""
+    story = served()
+    renewed_ns, visit = [story.state.active_ns], story.state.visit
+    for at, (pause_ms, voice_ms, (text, confidence), told) in enumerate(sounds):
+        story.wait(pause_ms)
+        posture = story.state.posture
+        if story.state.visit == visit:
+            assert posture is Posture.ATTENTIVE
+        story.on(story.voice(ActivityKind.ONSET, 9000 + at))
+        for _ in range(voice_ms // 100):
+            before = story.state.visit
+            story.on(story.voice(ActivityKind.LEVEL, 9000 + at, speech_ms=float(voice_ms)), 100)
+            assert story.state.visit == before
+        story.on(story.voice(ActivityKind.SILENCE, 9000 + at, speech_ms=voice_ms, pause_ms=100), 100)
+        if told:
+            story.on(Transcript(0, story.now, 9000 + at, 9000 + at, text, final=True, confidence=confidence))
+        story.wait(1700)
+        if story.state.posture is Posture.THINKING:
+            story.answers("Could you say that again?")
+            story.on(Heard(story.state.turn, story.now, HeardKind.FINISHED, 21_000), 1500)
+        if story.state.visit != visit:
+            break
+        if story.state.active_ns != renewed_ns[-1]:
+            renewed_ns.append(story.state.active_ns)
+    assert len(renewed_ns) <= 1 + RULES.unsure_most
+    story.wait(RULES.still_there_ms + 2 * RULES.wipe_ms)
+    assert story.state.visit == visit + 1
