@@ -54,6 +54,8 @@ _HOUR_S = 3600.0
 _SETTINGS_S = 3600
 _OUTSIDE_S = 10.0
 _FAREWELL_S = 2.0
+_DEAF_MS = 15_000
+"""Who leads and has been without the broker for so long lets another lead that has it."""
 _ONE_BROKER = "another controller works on %s: several need one broker that they share, given to each with --broker"
 
 
@@ -145,6 +147,7 @@ class Controller:
             send_shadow=self._send_shadow,
             tell=self.hub.tell,
         )
+        self._heard_ms = times.mono_ms()
         self._led, self._leading, self._projecting = False, list[asyncio.Task[None]](), list[asyncio.Task[None]]()
         self._revocation = Revocation(
             self.db,
@@ -349,8 +352,11 @@ class Controller:
     async def _lead(self) -> None:
         """Of several controllers one looks after the clock, presence and commands."""
         while True:
+            now = self.times.mono_ms()
+            if self.link.connected.is_set() or self.settings.outside is None:  # a broker of our own nobody else has
+                self._heard_ms = now
             try:
-                another = not await asyncio.to_thread(self.lease.leads, self.times.mono_ms())
+                another = not await asyncio.to_thread(self.lease.leads, now, hears=now - self._heard_ms < _DEAF_MS)
             except Unavailable as error:
                 another = False
                 log.warning("%s; tried again", error)

@@ -25,6 +25,8 @@ _SURE_MS = LEASE_MS - 3_000
 class _Row(msgspec.Struct, frozen=True):
     holder: str
     count: int
+    deaf: bool = False  # the holder does not hear the boxes
+    wanted: bool = False  # and somebody else does
 
 
 class Lease:
@@ -35,28 +37,38 @@ class Lease:
 
     def __init__(self, db: Database, name: str, holder: str) -> None:
         self._db, self._key, self._holder = db, f"lease.{name}", holder
-        self._seen: _Row | None = None
+        self._seen: tuple[str, int] | None = None  # holder and count
         self._seen_ms = 0
         self._until_ms = 0
         self._released = False
         self.after_crash = False  # whoever led before did not let go
 
-    def leads(self, now_ms: int) -> bool:
-        """Whether this one leads; takes the lease if it is free. Call it every `RENEW_MS`. Blocks. Raises Unavailable."""
+    def leads(self, now_ms: int, *, hears: bool = True) -> bool:
+        """Whether this one leads; takes the lease if it is free. Call it every `RENEW_MS`. Blocks. Raises Unavailable.
+
+        `hears` is whether the boxes are heard here. Who leads and does not hear them goes on until another asks who does: somebody has to
+        send what alerts there are while the broker is down for all.
+        """
         if not self._db.shared:
             return True
         with self._db.write() as tx:
             if self._released:  # meanwhile, in another thread
                 return False
-            row = self._row(tx)
-            if row != self._seen:
-                self._seen, self._seen_ms = row, now_ms
-            free = row is None or not row.holder or now_ms - self._seen_ms >= LEASE_MS
-            mine = row is not None and row.holder == self._holder
+            row = self._row(tx) or _Row("", 0)
+            if (row.holder, row.count) != self._seen:
+                self._seen, self._seen_ms = (row.holder, row.count), now_ms
+            mine = row.holder == self._holder
+            if mine and row.wanted and not hears:
+                self._until_ms = 0  # before it is committed: another may lead from then on
+                self._keep(tx, _Row("", row.count + 1))
+                return False
+            free = (hears and not row.holder) or now_ms - self._seen_ms >= LEASE_MS
             if free and not mine:
-                self.after_crash = row is not None and bool(row.holder)
+                self.after_crash = bool(row.holder)
             if mine or free:
-                self._keep(tx, self._holder, row.count + 1 if row else 1)
+                self._keep(tx, _Row(self._holder, row.count + 1, deaf=not hears))
+            elif hears and row.deaf and not row.wanted:
+                self._keep(tx, msgspec.structs.replace(row, wanted=True))
         if mine or free:
             # Counted from before the transaction, so that others cannot have seen it earlier.
             self._until_ms = now_ms + _SURE_MS
@@ -80,12 +92,12 @@ class Lease:
             with self._db.write() as tx:
                 row = self._row(tx)
                 if row is not None and row.holder == self._holder:
-                    self._keep(tx, "", row.count + 1)
+                    self._keep(tx, _Row("", row.count + 1))
 
     def _row(self, tx: Transaction) -> _Row | None:
         found = tx.run("SELECT content FROM memo WHERE name = ?", self._key)
         return msgspec.json.decode(found[0][0], type=_Row) if found else None
 
-    def _keep(self, tx: Transaction, holder: str, count: int) -> None:
+    def _keep(self, tx: Transaction, row: _Row) -> None:
         sql = "INSERT INTO memo (name, content) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET content = excluded.content"
-        tx.run(sql, self._key, msgspec.json.encode(_Row(holder, count)).decode())
+        tx.run(sql, self._key, msgspec.json.encode(row).decode())

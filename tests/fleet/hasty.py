@@ -12,6 +12,7 @@ from visavis.cli import main
 def hurry() -> None:
     """A lease of five seconds, and looks as often as `tests.fleet.support.Fleet` has them."""
     lease.LEASE_MS, lease._SURE_MS = 5_000, 4_000
+    controller._DEAF_MS = 3_000
     link._RETRY_S = 0.1
     vars(controller)["Settings"] = partial(controller.Settings, ack_s=0.05, watch_s=0.2, lease_s=0.5)
 

@@ -62,11 +62,12 @@ class House:
             threading.Event().wait(0.05)
         raise AssertionError("mosquitto does not listen")
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, broker_port: int = 0) -> None:
         self.ports[name] = free_port()
+        broker = f"mqtts://localhost:{broker_port or self.settings.broker_port}"
         command = [
             *(sys.executable, "-m", "tests.fleet.hasty", "fleet", "serve", "--data", self.folder / name, "--port", str(self.ports[name])),
-            *("--database", self.url, "--broker", f"mqtts://localhost:{self.settings.broker_port}", "--controller", name),
+            *("--database", self.url, "--broker", broker, "--controller", name),
             *("--broker-crl", self.folder / "mosquitto" / "revoked.pem"),
         ]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT)

@@ -71,6 +71,52 @@ def test_a_lease_that_was_given_back(two, db):
     assert not a.leads(LEASE_MS + 3)
 
 
+def test_one_that_hears_nobody(two):
+    """It leads on until one that hears the boxes asks, and lets that one lead, in order. If none does, somebody leads all the same."""
+    a, b = two
+    assert a.leads(0)
+    assert a.leads(3, hears=False)
+    assert not b.leads(4, hears=False)
+    assert a.leads(6, hears=False)  # nobody is better
+    assert not b.leads(7)  # asks
+    assert not b.leads(7)
+    assert not a.leads(9, hears=False)
+    assert not a.held(9)
+    assert not a.leads(9, hears=False)  # it does not take back at once what it gave
+    assert b.leads(10)
+    assert not b.after_crash
+    assert not a.leads(12)  # it hears them again, and asks for nothing
+    assert b.leads(13)
+    b.release()
+    assert not a.leads(15, hears=False)
+    assert a.leads(15 + LEASE_MS, hears=False)
+    assert not a.after_crash
+
+
+def test_one_that_hears_the_boxes_again_in_time(two):
+    """Asked to hand over, it hears them again: it goes on, and what was asked is forgotten."""
+    a, b = two
+    assert a.leads(0)
+    assert a.leads(3, hears=False)
+    assert not b.leads(4)
+    assert a.leads(6)
+    assert a.leads(9, hears=False)
+    assert not b.leads(9, hears=False)
+    assert a.leads(12, hears=False)
+
+
+def test_one_that_hears_nobody_and_dies(two):
+    """That somebody asked of it does not make it live longer."""
+    a, b = two
+    assert a.leads(0)
+    assert a.leads(3, hears=False)
+    assert not b.leads(4)
+    assert not b.leads(7)
+    assert not b.leads(3 + LEASE_MS)
+    assert b.leads(4 + LEASE_MS)
+    assert b.after_crash
+
+
 def test_a_store_of_ones_own(tmp_path):
     """A file has one controller: it leads without asking, also after it crashed."""
     db = open_database(tmp_path / "fleet.db")
@@ -85,7 +131,7 @@ def test_a_store_of_ones_own(tmp_path):
     db.close()
 
 
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9_000)), max_size=60))
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9_000), st.booleans()), max_size=60))
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_never_two(db, steps):
     """Whoever asks whenever, with clocks that are offset: at no moment are two sure that they lead."""
@@ -93,7 +139,7 @@ def test_never_two(db, steps):
         tx.run("DELETE FROM memo")
     now, offsets = 0, (0, 10**9, 77)
     leases = [Lease(Shared(db), "main", name) for name in "abc"]
-    for who, pause in steps:
+    for who, pause, hears in steps:
         now += pause
-        leases[who].leads(now + offsets[who])
+        leases[who].leads(now + offsets[who], hears=hears)
         assert sum(lease.held(now + offset) for lease, offset in zip(leases, offsets, strict=True)) <= 1

@@ -17,7 +17,7 @@ from fleet.errors import BadRequest, DataInUse
 from fleet.outside import outside
 from tests.fleet.house import House
 from tests.fleet.support import Box, Fleet, SetTimes, Stranger
-from tests.runtime.telemetry.support import free_port
+from tests.runtime.telemetry.support import Cable, free_port
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore:unclosed <ssl:ResourceWarning")]
 
@@ -151,6 +151,27 @@ def test_both_work_and_one_leads(house, stranger):
     assert box.say(t.UpKind.STATUS, t.Status(state="offline", since=2), retain=True) == 0
     house.until(lambda: house.state("box-1") == "offline")
     assert [m.topic.rpartition("/")[2] for m in box.came].count("command") == 1
+
+
+def test_one_that_has_lost_the_broker(house, stranger):
+    """Though it reaches the store it leads no more when another hears the boxes: who leaves is missed, and a command goes out, also one
+    that was given to it. When the other is gone it leads again, heard or not.
+    """
+    cable = Cable(house.settings.broker_port)
+    house.start("a", cable.port)
+    first = house.leader()
+    house.start("b")
+    box = stranger("box-1")
+    assert box.say(t.UpKind.STATUS, STATUS, retain=True) == 0
+    house.until(lambda: house.state("box-1") == "online")
+    cable.close()
+    house.until(lambda: house.leader() not in ("", first))
+    made = house.api("a", "/devices/box-1/commands", {"name": "ping", "args": {}})
+    house.until(lambda: journal.orders(house.db, id=made["id"])[0].state == "sent")
+    assert box.say(t.UpKind.STATUS, t.Status(state="offline", since=2), retain=True) == 0
+    house.until(lambda: house.state("box-1") == "offline")
+    house.kill("b", signal.SIGTERM)
+    house.until(lambda: house.leader() == first)
 
 
 def test_a_revoked_box_at_a_broker_that_is_not_ours(house, stranger):
