@@ -29,6 +29,13 @@ def tell(box, **health):
     assert box.say(t.UpKind.EVENT, t.EventBody(code="node_down", names={"node": "voice", "cause": "stuck"}, numbers={"restarts": 1})) == 0
 
 
+def cut(fleet):
+    """Break all connections of browsers."""
+    for handler in fleet.controller.server._runner.server.connections:
+        if handler.transport is not None:
+            handler.transport.abort()
+
+
 @pytest.fixture(scope="module")
 def browser():
     """Headless Chromium; of one module, because Playwright's loop keeps asyncio.run from others."""
@@ -81,6 +88,23 @@ def opened(browser, shop):
     assert problems == []
 
 
+@pytest.fixture
+def watched(browser, shop):
+    """The list of boxes in an own browser whose connection a test breaks: (page, the key of its session)."""
+    context = browser.new_context()
+    key = accounts.open_session(shop.db, "anna", shop.times.wall_ms())
+    context.add_cookies([{"name": shop.controller.cookie, "value": key, "url": shop.controller.server.url}])
+    context.set_default_timeout(LIMIT_MS)
+    page, problems = context.new_page(), []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    with page.expect_response("**/api/v1/live"):
+        page.goto(f"{shop.controller.server.url}/#fleet")
+    page.wait_for_selector("tr:has-text('box-1')")
+    yield page, key
+    context.close()
+    assert problems == []
+
+
 def violations(page):
     """What axe finds: rule and element."""
     if not AXE.exists():
@@ -127,6 +151,50 @@ def test_the_list_is_live_and_can_be_filtered(opened, shop):
     page.get_by_label("Name or site").fill("")
     page.click("button:has-text('Lost')")
     page.wait_for_selector("text=No box matches.")
+
+
+def test_not_live_is_said_and_ends_by_itself(watched, shop):
+    """Something before the controller refuses all for a while: what is shown stays, with a word that it may be old, until it is live."""
+    page, _ = watched
+    tell(shop.box, temperature=50.0)
+    page.wait_for_selector("tr:has-text('box-1'):has-text('50 °C')")
+    page.route("**/api/v1/**", lambda route: route.fulfill(status=502, content_type="text/html", body="Bad gateway"))
+    shop.call(cut, shop)
+    page.wait_for_selector("text=Not live: what is shown may be old")
+    page.wait_for_selector("[role=alert]:has-text('The controller answers 502.')")
+    assert page.locator("tr:has-text('box-1'):has-text('50 °C')").count() == 1
+    assert violations(page) == []
+    tell(shop.box, temperature=51.0)
+    page.unroute("**/api/v1/**")
+    page.wait_for_selector("tr:has-text('box-1'):has-text('51 °C')")
+    page.wait_for_selector("text=Not live", state="detached")
+    page.wait_for_selector("text=The controller answers 502.", state="detached")
+    tell(shop.box, temperature=52.0)
+    page.wait_for_selector("tr:has-text('box-1'):has-text('52 °C')")
+
+
+def test_a_page_that_comes_while_nothing_answers_comes_up_by_itself(browser, shop):
+    """Opened while the controller is away: one line, and the list as soon as it is back."""
+    context = browser.new_context()
+    key = accounts.open_session(shop.db, "anna", shop.times.wall_ms())
+    context.add_cookies([{"name": shop.controller.cookie, "value": key, "url": shop.controller.server.url}])
+    context.set_default_timeout(LIMIT_MS)
+    page = context.new_page()
+    page.route("**/api/v1/session", lambda route: route.abort())
+    page.goto(f"{shop.controller.server.url}/#fleet")
+    page.wait_for_selector("text=The controller cannot be reached.")
+    page.unroute("**/api/v1/session")
+    page.wait_for_selector("tr:has-text('box-1')")
+    assert page.get_by_text("The controller cannot be reached.").count() == 0
+    context.close()
+
+
+def test_a_session_that_ends_leads_to_the_door(watched, shop):
+    """Nobody touches the page; when its session is over it is the door that is shown, not boxes as they were."""
+    page, key = watched
+    accounts.close_session(shop.db, key)
+    tell(shop.box)
+    page.wait_for_selector("text=Sign in to the fleet")
 
 
 def test_a_command_and_its_answer(opened, shop):

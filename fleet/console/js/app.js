@@ -75,32 +75,42 @@ function Console() {
   const [me, setMe] = useState(null);
   const [catalogue, setCatalogue] = useState(null);
   const [trouble, setTrouble] = useState("");
+  const [lost, setLost] = useState(false);
   const [at, setAt] = useState(place());
   const alerts = useAlertCounts(Boolean(me?.name));
 
+  const fails = (error) => setTrouble(error.message);
+  const ask = () => api("GET", "/session").then((found) => (setTrouble(""), setMe(found)), fails);
+
   useEffect(() => {
     const moved = () => setAt(place());
-    const out = () => api("GET", "/session").then(setMe, (error) => setTrouble(error.message));
     addEventListener("hashchange", moved);
-    addEventListener("signed-out", out);
-    api("GET", "/session").then(setMe, (error) => setTrouble(error.message));
+    addEventListener("signed-out", ask);
+    ask();
     return () => {
       removeEventListener("hashchange", moved);
-      removeEventListener("signed-out", out);
+      removeEventListener("signed-out", ask);
     };
   }, []);
+  useEffect(() => live(Boolean(me?.name), setLost), [me?.name]);
   useEffect(() => {
-    live(Boolean(me?.name));
-    if (me?.name) api("GET", "/catalogue").then(setCatalogue, (error) => setTrouble(error.message));
-  }, [me?.name]);
+    if (me?.name && !catalogue) api("GET", "/catalogue").then(setCatalogue, fails);
+  }, [me]);
+  useEffect(() => {
+    if (!trouble) return;
+    const timer = setInterval(ask, 5000);
+    return () => clearInterval(timer);
+  }, [trouble]);
 
-  if (trouble) return html`<main><${Trouble} text=${trouble} /></main>`;
-  if (!me) return html`<main aria-busy="true"></main>`;
-  if (!me.name) return html`<${Door} setup=${me.setup} sso=${me.sso} onSignedIn=${setMe} />`;
-  if (!catalogue) return html`<main aria-busy="true"></main>`;
+  if (me && !me.name) return html`<${Door} setup=${me.setup} sso=${me.sso} onSignedIn=${setMe} />`;
+  if (!catalogue) return html`<main aria-busy=${!trouble}><${Trouble} text=${trouble} /></main>`;
   const leave = () => api("DELETE", "/session").finally(() => dispatchEvent(new Event("signed-out")));
   return html`
     <${Header} at=${at} me=${me} alerts=${alerts} onLeave=${leave} />
+    <div class="apart">
+      <div role="status">${lost && html`<p class="note">Not live: what is shown may be old until the connection is there again.</p>`}</div>
+      <${Trouble} text=${trouble} />
+    </div>
     <main id="main"><${Page} at=${at} me=${me} catalogue=${catalogue} /></main>`;
 }
 

@@ -56,13 +56,16 @@ export function useLoad(load, keys) {
 }
 
 const listeners = new Set();
+const AGAIN_MS = 5000;
 let stream = null;
+let reopening = 0;
 
-/** Open the stream of changes, once signed in; close it with `false`. */
-export function live(on) {
+/** Open the stream of changes, once signed in; close it with `false`. `lost` hears true when it breaks, false when it is there again. */
+export function live(on, lost) {
   stream?.close();
+  clearTimeout(reopening);
   stream = null;
-  if (!on) return;
+  if (!on) return lost(false);
   stream = new EventSource("/api/v1/live");
   const tell = (names) => {
     for (const listener of listeners) listener(names);
@@ -71,7 +74,15 @@ export function live(on) {
   stream.addEventListener("jobs", () => tell(new Set(["/jobs"])));
   stream.addEventListener("alerts", () => tell(new Set(["/alerts"])));
   stream.addEventListener("open", () => {
-    for (const listener of listeners) listener(null);
+    lost(false);
+    tell(null);
+  });
+  stream.addEventListener("error", ({ target }) => {
+    lost(true);
+    // One that was interrupted opens again by itself; one that was refused never does, and perhaps nobody is signed in any more.
+    if (target.readyState !== EventSource.CLOSED) return;
+    dispatchEvent(new Event("signed-out"));
+    reopening = setTimeout(() => live(true, lost), AGAIN_MS);
   });
 }
 
