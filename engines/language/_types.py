@@ -111,8 +111,8 @@ class TextDelta(msgspec.Struct, frozen=True):
 class ToolCall(msgspec.Struct, frozen=True):
     """The visitor wants a tool. `lines` are the things wanted: slot → canonical value, "" for a slot that is expressly not wanted.
 
-    `quantities` goes with `lines`; `correction` and `another` tell whether the words meant to change the line before or to add to it,
-    `fresh` that they began a new wish ("can I have").
+    `quantities` goes with `lines`, 0 where none was said; `correction` and `another` tell whether the words meant to change a line that is
+    there or to add to them, `fresh` that they began a new wish ("can I have").
     """
 
     name: str

@@ -21,6 +21,7 @@ _QUESTION_WORDS = frozenset(
     " tell".split()
 )
 _JOINTS = ("and", "plus", "another", "also", "then")
+_HANGING = ("and", "plus", "another", "then", "add")
 _ARTICLES = ("a", "an", "one", "two", "three", "four", "five", "six")
 _SURE_PASSAGE = 0.45
 _ENOUGH = {"drink": 0.75, "request": 0.55, "slots": 0.8}
@@ -94,7 +95,7 @@ def read_tool(spotter: Spotter, text: str, state: DialogueState) -> ToolCall | N
         spotter.tool.name,
         lines=tuple(lines),
         quantities=tuple(quantities),
-        correction=bool(reading.of("correction")),
+        correction=bool(reading.of("correction")) and not _one_more(reading),
         another=bool(reading.of("another")),
         fresh=bool(reading.of("request", "start")),
         confidence=confidence,
@@ -163,7 +164,7 @@ def _lines(spotter: Spotter, reading: _Reading) -> tuple[list[dict[str, str]], l
     for begin, end in pairwise(borders):
         part = [spot for spot in reading.spots if begin <= spot.start < end]
         lines.append({spot.slot: spot.value for spot in part if spot.kind in ("slot", "none")})
-        quantities.append(_quantity(spotter, part))
+        quantities.append(_quantity(spotter, reading.words, part))
     return lines, quantities
 
 
@@ -177,10 +178,28 @@ def _joint(words: Sequence[str], spots: Sequence[Spot], begin: int, end: int) ->
     return None
 
 
-def _quantity(spotter: Spotter, spots: Sequence[Spot]) -> int:
-    """How many of the thing: a number word before it that belongs to nothing else."""
+def _one_more(reading: _Reading) -> bool:
+    """Whether a sentence with words of a correction wants one more all the same: "no, also a tea", "no, I'd like a tea as well".
+
+    Before the first slot the last such word decides; behind the last slot one is enough, unless the sentence hangs at it ("a tea and").
+    """
+    slots = reading.of("slot", "none")
+    if not slots:
+        return False
+    leading = [spot.kind for spot in reading.of("correction", "another") if spot.start < slots[0].start]
+    trailing = [spot for spot in reading.of("another") if spot.start >= slots[-1].end and reading.words[spot.end - 1] not in _HANGING]
+    return leading[-1:] == ["another"] or bool(trailing)
+
+
+def _quantity(spotter: Spotter, words: Sequence[str], spots: Sequence[Spot]) -> int:
+    """How many of the thing: a number word before it that belongs to nothing else; 0 where none is said.
+
+    "One" is a number only right before the thing and its properties: not in "the small one", nor in "make that one a tea".
+    """
     main = next((spot.start for spot in spots if spot.slot == spotter.tool.slots[0].name), None)
     for spot in spots:
         if spot.kind == "number" and (main is None or spot.start < main):
-            return spotter.number(spot.value)
-    return 1
+            number = spotter.number(spot.value)
+            if number > 1 or (main is not None and not {"a", "an", "the"} & set(words[spot.end : main])):
+                return number
+    return 0

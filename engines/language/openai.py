@@ -240,4 +240,4 @@ class _Reader:
             }
             if value in known:
                 slots[slot.name] = known[value]
-        return ToolCall(name, (slots,), (1,), fresh=True)
+        return ToolCall(name, (slots,), fresh=True)

@@ -47,36 +47,41 @@ class Orders:
     # --- what the visitor wants
 
     def apply(self, order: Order | None, call: ToolCall) -> Order:
-        """The order after the call: new lines, filled slots, or corrections of the line last spoken of."""
+        """The order after the call: new lines, filled slots, or corrections of the lines spoken of."""
         wanted = [line for line in call.lines if line] or [{}]
-        quantities = list(call.quantities) or [1] * len(wanted)
+        quantities = list(call.quantities) or [0] * len(wanted)
         if order is None:
-            lines = [_line({}, slots, quantity) for slots, quantity in zip(wanted, quantities, strict=False)]
+            lines = [_line(Line(), slots, quantity) for slots, quantity in zip(wanted, quantities, strict=False)]
             return Order(self.tool.name, tuple(lines[:_MOST_LINES]))
         lines = list(order.lines)
-        first, *more = zip(wanted, quantities, strict=False)
-        if self._adds(order, call, first[0]):
-            lines.append(_line({}, *first))
-        else:
-            target = self._target(lines, order, first[0])
+        changed: list[int] = []
+        for slots, quantity in zip(wanted, quantities, strict=False):
+            target = None if self._adds(order, call, slots) else self._target(order, call, slots, changed)
+            if target is None:
+                lines.append(_line(Line(), slots, quantity))
+                continue
             # A complete wish said again ("no, can I have a small espresso") replaces the line; anything less changes it.
-            again = call.fresh and self.main in first[0] and order.asked in (CONFIRM, CHANGE)
-            before = Line() if again else lines[target]
-            lines[target] = _line(before.slots, *first, quantity_before=before.quantity)
-        lines += [_line({}, slots, quantity) for slots, quantity in more]
+            again = call.fresh and self.main in slots and order.asked in (CONFIRM, CHANGE)
+            lines[target] = _line(Line() if again else lines[target], slots, quantity)
+            changed.append(target)
         return Order(self.tool.name, tuple(lines[:_MOST_LINES]), order.asked)
 
     def _adds(self, order: Order, call: ToolCall, slots: Mapping[str, str]) -> bool:
         """One more thing, not a change: another drink with words for it, while the line before has its drink."""
         return self.main in slots and call.another and not call.correction and self.main in order.lines[-1].slots
 
-    def _target(self, lines: Sequence[Line], order: Order, slots: Mapping[str, str]) -> int:
-        """Which line is spoken of: the one that still lacks what was asked, else the last."""
-        if order.asked in slots:
-            for at, line in enumerate(lines):
-                if order.asked not in line.slots:
-                    return at
-        return len(lines) - 1
+    def _target(self, order: Order, call: ToolCall, slots: Mapping[str, str], changed: Sequence[int]) -> int | None:
+        """Which line is spoken of: of those with the drink named (else of all) the one that lacks what was asked, else the last.
+
+        After the lines `changed` by the same sentence: only a correction of another drink of the order; None is one more.
+        """
+        drink = slots.get(self.main)
+        fitting = [at for at, line in enumerate(order.lines) if at not in changed and drink in (None, line.slots.get(self.main, drink))]
+        if changed:
+            return fitting[-1] if fitting and call.correction else None
+        spoken = fitting or range(len(order.lines))
+        waiting = [at for at in spoken if order.asked in slots and order.asked not in order.lines[at].slots]
+        return waiting[0] if waiting else spoken[-1]
 
     # --- what to say
 
@@ -157,5 +162,5 @@ class Orders:
         return DialogueState(self.tool.name, dict(order.lines[-1].slots), expects)
 
 
-def _line(before: Mapping[str, str], slots: Mapping[str, str], quantity: int, quantity_before: int = 1) -> Line:
-    return Line({**before, **slots}, quantity if quantity > 1 else quantity_before)
+def _line(before: Line, slots: Mapping[str, str], quantity: int) -> Line:
+    return Line({**before.slots, **slots}, quantity or before.quantity)

@@ -300,3 +300,47 @@ def test_no_colleague_is_wanted_and_the_order_goes_on(mind: Mind) -> None:
     answer = visit.say("no")
     assert (answer.text, answer.expects) == ("All right. Shall I place the order?", "confirm")
     assert visit.say("yes").text.startswith("Thank you!")
+
+
+TWO = "a small latte and a small tea"
+
+
+@pytest.mark.parametrize(
+    ("sentences", "readback"),
+    [
+        # How many: only what is said changes it.
+        (("two large lattes", "no, just one latte"), "a large latte, three pounds ninety"),
+        (("two large lattes", "actually one large latte"), "a large latte, three pounds ninety"),
+        (("two large lattes", "make it three lattes"), "three large lattes, eleven pounds seventy"),
+        (("two large lattes", "make it small"), "two small lattes, six pounds twenty"),
+        (("two large lattes", "make that one a mocha"), "two large mochas, eight pounds forty"),
+        (("two lattes", "the big one"), "two large lattes, seven pounds eighty"),
+        (("two large lattes", "no can i have a small latte"), "a small latte, three pounds ten"),
+        # Which drink: the one that is named.
+        ((TWO, "no, make the latte large"), "a large latte and a small tea, five pounds ninety"),
+        ((TWO, "no, make the tea large"), "a small latte and a large tea, five pounds ninety"),
+        ((TWO, "no, make it large"), "a small latte and a large tea, five pounds ninety"),
+        ((TWO, "no, a large latte and a large tea"), "a large latte and a large tea, six pounds seventy"),
+        ((TWO, "no, i'd like a large latte"), "a large latte and a small tea, five pounds ninety"),
+        ((TWO, "no, make it a mocha"), "a small latte and a small mocha, six pounds fifty"),
+        (("a small latte and a large latte", "no, make the latte medium"), "a small latte and a medium latte, six pounds sixty"),
+        (("a latte and a tea", "the tea small", "large"), "a large latte and a small tea, five pounds ninety"),
+        # One more, or another instead: the last word for it before the drink decides, or one behind it.
+        (("a small latte", "no, also a small tea"), "a small latte and a small tea, five pounds ten"),
+        ((TWO, "no, also a tea", "small"), "a small latte, a small tea and a small tea, seven pounds ten"),
+        ((TWO, "no, i'd like a mocha as well", "small"), "a small latte, a small tea and a small mocha, eight pounds fifty"),
+        (("a small latte", "actually i'd like a small tea too"), "a small latte and a small tea, five pounds ten"),
+        (("a small latte", "also a small tea, no, a large tea"), "a small latte and a large tea, five pounds ninety"),
+        (("a small latte", "and actually make that a tea"), "a small tea, two pounds"),
+        (
+            ("a small latte", "no, a large mocha with oat milk and two sugars"),
+            "a large mocha with oat milk and two sugars, four pounds sixty",
+        ),
+        (("a small latte", "no, a small tea and"), "a small tea, two pounds"),
+        (("a small latte", "no", "also a small tea"), "a small latte and a small tea, five pounds ten"),
+    ],
+)
+def test_a_correction_changes_what_it_says_and_no_more(mind: Mind, sentences: tuple[str, ...], readback: str) -> None:
+    """How many, which drink, one more or another instead: read back with its price."""
+    visit = Visit(mind)
+    assert [visit.say(text).text for text in sentences][-1] == f"That's {readback}. Shall I place the order?"
