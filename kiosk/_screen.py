@@ -31,10 +31,12 @@ class Screen:
         self._prepared: dict[int, m.Reply] = {}  # card and question of turns that are not granted yet
         self._shown: dict[str, Any] = {}  # the newest that were
         self.floor = m.Floor(0, 0, m.Posture.IDLE, m.Session.ATTRACT, 0, 0)
+        self._followed = False  # whether the conductor has told a floor yet
 
     def repeat(self) -> None:
         """Tell everything to a page that has just opened."""
-        self._tell_floor()
+        if self._followed:  # else the page knows the floor better: of a visit that goes on through this stage's start
+            self._tell_floor()
         for notice in self._notices.values():
             self._tell_notice(notice)
         if self._shown:
@@ -45,7 +47,7 @@ class Screen:
     def on_floor(self, floor: m.Floor) -> None:
         """The conductor's state; a new visit forgets the one before."""
         new_visit = floor.visit != self.floor.visit
-        self.floor = floor
+        self.floor, self._followed = floor, True
         if new_visit:
             self._prepared.clear()
             self._shown.clear()

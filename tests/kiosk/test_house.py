@@ -130,6 +130,7 @@ def test_what_is_wanted_survives_the_stage(house: House, context: Any) -> None:
     since = time.monotonic_ns()
     house.start_stage()
     house.expect(house.conductor, "visitor", lambda it: it.text == "open" and it.t_ns > since)
+    eventually(house.answered, "the page has taken what the new stage told it")
     assert page.evaluate(NOW) == {**WANTED, "volume": "30"}
     house.visit += 1
     house.turn += 1

@@ -192,6 +192,20 @@ def test_a_new_visit_forgets_cards_and_lines_for_the_visitor(pack: Pack) -> None
     assert [notice["code"] for notice in told.of("notice")] == ["mic-denied"]
 
 
+def test_a_screen_that_was_told_of_no_floor_tells_none(pack: Pack) -> None:
+    """After a crash of the stage the page would take it for the end of the visit."""
+    told = Told()
+    screen = Screen(pack, told)
+    screen.note("disk", "The disk is full", "technician")
+    told.messages.clear()
+    screen.repeat()
+    assert [kind for kind, _ in told.messages] == ["notice"]
+    screen.on_floor(floor(1, 1))
+    told.messages.clear()
+    screen.repeat()
+    assert [fields["visit"] for fields in told.of("floor")] == [1]
+
+
 def standing(pack: Pack, *events: m.NodeEvent, before: str = "") -> set[str]:
     """The notices that a page sees after these events."""
     told = Told()

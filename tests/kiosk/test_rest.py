@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import time
 from typing import Any
 
 import pytest
 
+from runtime import messages as m
 from tests.support.kiosk import House, eventually
 
 pytestmark = pytest.mark.system
@@ -96,6 +98,32 @@ def test_without_the_stage_the_face_goes_on_and_all_heals_by_itself(house: House
     page.wait_for_selector("#rest", state="hidden")
     page.wait_for_selector("#lines .technician", state="detached")
     eventually(lambda: house.alive()["mic"]["live"], "the microphone is heard again")
+
+
+def test_a_visit_outlives_the_stage(house: House, context: Any) -> None:
+    """The next stage knows of no floor until the conductor tells it: words, half a sentence and the choice of no microphone stay."""
+    page = context.new_page()
+    page.goto(house.url)
+    eventually(lambda: house.alive()["mic"]["live"], "the microphone is on")
+    house.floor("attentive", "engaged")
+    page.click("#notice-no-mic")
+    words = m.Transcript(house.turn, time.monotonic_ns(), 0, 100, "a flat white", final=True)
+    eventually(lambda: house.recogniser.publish("words", words) or page.inner_text("#you") == "a flat white", "the words are shown")
+    page.click("#type")
+    page.keyboard.type("half a sent")
+    house.stop_stage()
+    house.start_stage()
+    eventually(house.answered, "the page has taken what the new stage told it")
+
+    def kept() -> list[Any]:
+        found: list[Any] = [page.inner_text("#you"), page.input_value("#typed"), page.inner_text("#mic-light")]
+        return [*found, page.evaluate("document.body.dataset.session")]
+
+    assert kept() == ["a flat white", "half a sent", "Microphone off", "engaged"]
+    page.evaluate("document.body.dataset.session = ''")  # until a floor is told
+    eventually(lambda: house.floor() or page.evaluate("document.body.dataset.session"), "the conductor is heard again")
+    assert kept() == ["a flat white", "half a sent", "Microphone off", "engaged"]
+    assert not house.alive()["mic"]["live"]
 
 
 def test_without_the_renderer_the_face_goes_on_and_a_technician_is_told_when_it_lasts(house: House, context: Any) -> None:

@@ -217,6 +217,11 @@ class House:
         page = self.stage.page
         return page is not None and page.can_play
 
+    def answered(self) -> bool:
+        """Whether the page has answered the stage: what it was told when it came, it has taken."""
+        page = self.stage.page
+        return page is not None and page.clock.known
+
     def settled(self) -> bool:
         """Whether its sound has run for a while: in the first moments a browser is wrong about when it is heard."""
         return (self.alive()["beat"] or {}).get("audio") == "running"
