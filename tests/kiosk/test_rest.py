@@ -126,6 +126,21 @@ def test_a_visit_outlives_the_stage(house: House, context: Any) -> None:
     assert not house.alive()["mic"]["live"]
 
 
+def test_a_voice_that_cannot_begin_is_said_and_tried_again(house: House, context: Any) -> None:
+    """The stage dies while the page loads its player: until there is one the visitor reads, and is heard all the same."""
+    files = house.stage._server._files
+    player = files.pop("/js/player.js")
+    page = context.new_page()
+    page.goto(house.url)
+    page.wait_for_selector("#lines .visitor:has-text('I cannot speak at the moment')")
+    page.wait_for_selector("#lines .technician:has-text('The voice cannot begin')")
+    eventually(lambda: house.alive()["mic"]["live"], "the microphone is on")
+    assert not house.sounds()
+    files["/js/player.js"] = player
+    eventually(house.sounds, "there is a voice")
+    page.wait_for_selector("#lines li", state="detached")
+
+
 def test_without_the_renderer_the_face_goes_on_and_a_technician_is_told_when_it_lasts(house: House, context: Any) -> None:
     """The visitor sees a face that breathes; its next picture takes over, and the line is taken back."""
     page = opened(house, context)

@@ -9,6 +9,7 @@ import { Voice } from "./voice.js";
 const BEAT_MS = 1000;
 const GESTURE_AFTER_MS = 800;
 const MEDIA_RETRY_MS = 500;
+const VOICE_RETRY_MS = 3000;
 const LASTS_MS = 5000; // what a visitor need not know, a technician is told when it lasts
 const WORKER = "/js/worker.js";
 
@@ -21,6 +22,7 @@ const worker = new Worker(policy ? policy.createScriptURL(WORKER) : WORKER, { ty
 const [canvas, video, rest, still] = ["face", "face-video", "rest", "still"].map((id) => document.getElementById(id));
 
 let voice = null;
+let mute = ""; // why there is no voice
 let offsetMs = 0; // the sound is heard so much later than the browser knows
 const tell = (kind, what) => link.tell(kind, what);
 const heard = (ms) => voice?.heard(ms - offsetMs) ?? null;
@@ -65,24 +67,46 @@ function onMessage(kind, message) {
   HANDLERS[kind]?.(message);
 }
 
-async function onSetup(message) {
+function onSetup(message) {
   ui.setup(message);
   offsetMs = message.av_offset_ms;
   mic.autoGain = message.auto_gain;
   ui.setLink("open");
   tell("hello", { lang: navigator.language, probe: asked.has("probe") });
   openMedia();
-  if (!voice) {
-    voice = new Voice(message.rate, tell);
-    const port = await voice.start();
+  if (listens) mic.announce();
+  if (voice) voice.tellState();
+  else beginVoice(message.rate);
+}
+
+let beginning = false;
+let voiceRetry = 0;
+let listens = false; // the microphone was asked for: from then on the visitor may have switched it off
+
+/** There is a voice once its worklet is loaded. Where that fails (the stage may have died meanwhile) it is said, and tried again. */
+async function beginVoice(rate) {
+  if (beginning) return;
+  beginning = true;
+  clearTimeout(voiceRetry);
+  let made = null;
+  try {
+    made = new Voice(rate, tell);
+    const port = await made.start();
     worker.postMessage({ k: "voice", port }, [port]);
+    voice = made;
     voice.setVolume(ui.settings.get("volume"));
+    voice.tellState();
     setTimeout(() => ui.setGesture(!voice.running), GESTURE_AFTER_MS);
-    mic.start();
-  } else {
-    mic.announce();
+  } catch (error) {
+    mute = String(error);
+    made?.context.close();
+    voiceRetry = setTimeout(() => beginVoice(rate), VOICE_RETRY_MS);
   }
-  voice.tellState();
+  beginning = false;
+  ui.notice({ code: "page-voice", text: voice ? "" : ui.s["no-voice"], audience: "visitor" });
+  if (listens) return;
+  listens = true;
+  mic.start();
 }
 
 let mediaRetry = 0;
@@ -121,6 +145,7 @@ for (const name of ["pointerdown", "keydown"]) document.addEventListener(name, (
 
 setInterval(() => {
   ui.trouble(ui.offlineMs > LASTS_MS ? "No connection to the kiosk's own service: it is tried again and again; see its log"
+    : !voice && mute ? `The voice cannot begin in this page, it is tried again and again: ${mute}`
     : ui.link === "open" && face.waitedMs > LASTS_MS ? "No pictures come from the renderer: the face only rests; see its log" : "");
   tell("beat", {
     ...face.stats(),

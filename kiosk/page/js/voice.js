@@ -22,7 +22,6 @@ export class Voice {
     this.underruns = 0;
     this.reporting = false;
     this.told = { segment: null, index: 0 }; // the last playhead that the stage was told
-    this.context.onstatechange = () => this.tellState();
   }
 
   /** Start the worklet; returns the port that takes the stage's voice messages. */
@@ -34,6 +33,7 @@ export class Voice {
     const { port1, port2 } = new MessageChannel();
     node.port.postMessage({ port: port1 }, [port1]);
     setInterval(() => this.report(), REPORT_MS);
+    this.context.onstatechange = () => this.tellState();
     return port2;
   }
 
