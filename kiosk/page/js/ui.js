@@ -10,6 +10,7 @@ import { renderCard } from "./card.js";
 const $ = (id) => document.getElementById(id);
 const OFFLINE_AFTER_MS = 3000; // a stage that is started again is back before
 const STAY_EVERY_MS = 10000;
+const CARD_KEYS = ["Tab", "Shift", "Enter", " "]; // they work the card that lies over the page: the button says what is meant
 
 export class Ui {
   /**
@@ -312,7 +313,9 @@ export class Ui {
     $("type-form").addEventListener("submit", (event) => this.send(event));
     this.bindHold();
     document.addEventListener("keydown", (event) => this.onKey(event), true);
-    document.addEventListener("pointerdown", () => this.onActivity(), true);
+    document.addEventListener("pointerdown", () => this.veil.kind || this.onActivity(), true);
+    // Under the finger the card must not go away: only a whole touch beside its buttons says that somebody is there.
+    document.addEventListener("click", ({ target }) => this.veil.kind && !target.closest("#veil-buttons button") && this.onActivity(), true);
   }
 
   acknowledge(microphone) {
@@ -346,7 +349,9 @@ export class Ui {
   }
 
   onKey(event) {
-    this.onActivity();
+    if (!(this.veil.kind && CARD_KEYS.includes(event.key))) this.onActivity();
+    // A held Enter presses once: where the button goes away, the one that has the focus then is not meant.
+    if (event.repeat && event.key === "Enter" && event.target.closest("button")) event.preventDefault();
     if (event.key === "Escape" && this.link === "open") {
       event.preventDefault();
       this.stop();

@@ -1,0 +1,105 @@
+"""The card that asks whether somebody is still there, in a real Chromium."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from runtime import messages as m
+from tests.support.kiosk import LIMIT_S, House, eventually
+
+pytestmark = pytest.mark.system
+
+CARD = "#veil[data-kind=still]:not([hidden])"
+OVER, STAY = "#veil-buttons button:last-child", "#veil-buttons button:first-child"
+
+
+def ask(house: House, page: Any) -> None:
+    """The visitor has not moved for a while; beneath the card an order waits for its Yes."""
+    house.floor("attentive", "engaged")
+    house.next_turn()
+    house.granted = house.turn
+    house.floor()
+    reply = m.Reply(house.turn, time.monotonic_ns(), 0, "Shall I?", last=True, expects="confirm", card="")
+    yes = "document.querySelector('#choices button')?.textContent === 'Yes'"
+    eventually(lambda: house.dialogue.publish("reply", reply) or page.evaluate(yes), "the order waits")
+    page.focus("#choices button")
+    house.floor("attentive", "still_there", wipe_in_ms=20000)
+    page.wait_for_selector(CARD)
+
+
+def said(house: House) -> list[str]:
+    """All inputs so far, each answered as the conductor does: with a floor, at once."""
+    beats = house.alive()["beats"]
+    eventually(lambda: house.alive()["beats"] > beats, "what the page said before has arrived")
+    seen = house._kept.setdefault("conductor", [])
+    seen += house.conductor.receive(0.5)
+    inputs = [message.kind.value for link, message in seen if link == "visitor" and message.kind.value not in ("page", "mic")]
+    if "stay" in inputs:
+        house.floor("attentive", "engaged")
+    return inputs
+
+
+@pytest.mark.parametrize(("button", "meant"), [(OVER, "start_over"), (STAY, "stay")])
+def test_the_cards_buttons_say_what_is_meant_however_long_they_are_pressed(house: House, page: Any, button: str, meant: str) -> None:
+    """While the mouse is down nothing is said, so that the card stays under it; then the button's own word, once."""
+    ask(house, page)
+    box = page.locator(button).bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    assert said(house) == []
+    assert page.is_visible(CARD)
+    page.mouse.up()
+    assert said(house) == [meant]
+
+
+def test_the_cards_buttons_work_by_keyboard(house: House, page: Any) -> None:
+    """Tab goes to "Start over" and Space presses it, though the floor has time to answer each key."""
+    ask(house, page)
+    page.keyboard.press("Tab")
+    assert said(house) == []
+    page.keyboard.down("Space")
+    assert said(house) == []
+    page.keyboard.up("Space")
+    assert said(house) == ["start_over"]
+
+
+@pytest.mark.parametrize("key", ["a", "ArrowDown"])
+def test_any_other_key_is_somebody_who_is_still_there(house: House, page: Any, key: str) -> None:
+    """The card asks for a sign; which one it is does not matter."""
+    ask(house, page)
+    page.keyboard.press(key)
+    assert said(house) == ["stay"]
+    page.wait_for_selector("#veil", state="hidden")
+
+
+def test_a_key_that_is_held_does_not_go_on_to_what_lies_beneath(house: House, page: Any) -> None:
+    """Enter on "I am still here", held until the card is gone: the order beneath, which has the focus again, is not answered."""
+    ask(house, page)
+    page.keyboard.down("Enter")
+    assert said(house) == ["stay"]
+    page.wait_for_selector("#veil", state="hidden")
+    assert page.evaluate("document.activeElement.textContent") == "Yes"
+    page.keyboard.down("Enter")  # the keyboard repeats it
+    page.keyboard.up("Enter")
+    assert said(house) == ["stay"]
+
+
+def test_the_card_by_touch(house: House, browser: Any) -> None:
+    """A tap on a button is what the button says and no more; one beside the buttons is a sign; neither reaches the page beneath."""
+    context = browser.new_context(viewport={"width": 720, "height": 1280}, permissions=["microphone"], has_touch=True)
+    context.set_default_timeout(LIMIT_S * 1000)
+    page = context.new_page()
+    page.goto(house.url)
+    eventually(lambda: house.alive()["beats"] > 0, "the page is there")
+    ask(house, page)
+    page.tap("#veil-title")
+    assert said(house) == ["stay"]
+    page.wait_for_selector("#veil", state="hidden")
+    house.floor("attentive", "still_there", wipe_in_ms=20000)
+    page.wait_for_selector(CARD)
+    page.tap(OVER)
+    assert said(house) == ["stay", "start_over"]
+    context.close()
