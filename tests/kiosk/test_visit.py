@@ -1,4 +1,4 @@
-"""The card that asks whether somebody is still there, in a real Chromium."""
+"""Whose visit it is: the card that asks whether somebody is still there, and what was said before a visit. In a real Chromium."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ pytestmark = pytest.mark.system
 
 CARD = "#veil[data-kind=still]:not([hidden])"
 OVER, STAY = "#veil-buttons button:last-child", "#veil-buttons button:first-child"
+SHOWN = "() => ['you', 'live'].map((id) => document.getElementById(id).textContent)"
 
 
 def ask(house: House, page: Any) -> None:
@@ -103,3 +104,40 @@ def test_the_card_by_touch(house: House, browser: Any) -> None:
     page.tap(OVER)
     assert said(house) == ["stay", "start_over"]
     context.close()
+
+
+def test_what_was_said_before_a_visit_is_not_for_the_next_visitor(house: House, context: Any) -> None:
+    """Neither shown nor announced, on a touch or when it is old; the words that begin the visit are."""
+    page = context.new_page()
+    told: list[str] = []
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda data: told.append(str(data))))
+    page.goto(house.url)
+    eventually(house.sounds, "the page is there")
+    set_clock = "(later) => { const at = performance.now() + later; performance.now = () => at; }"
+    page.evaluate(set_clock, 0)
+
+    def say(text: str) -> None:
+        house.recogniser.publish("words", m.Transcript(house.turn, time.monotonic_ns(), 0, 100, text, final=True))
+
+    def hear(text: str) -> None:
+        say(text)
+        eventually(lambda: page.evaluate("1") and any(text in data for data in told), "the page was told")
+
+    def visit(text: str, posture: str, later: int = 0) -> list[str]:
+        house.visit += 1
+        house.floor("idle", "attract")
+        page.wait_for_selector("body[data-session=attract]")
+        hear(text)
+        assert page.evaluate(SHOWN) == ["", ""]
+        page.evaluate(set_clock, later)
+        house.floor(posture, "engaged")
+        page.wait_for_selector("body[data-session=engaged]")
+        shown: list[str] = page.evaluate(SHOWN)
+        return shown
+
+    eventually(lambda: say("warm") or (page.evaluate("1") and any("warm" in data for data in told)), "the recogniser is heard")
+    assert visit("my number is one two", "attentive") == ["", ""]
+    assert visit("a flat white please", "thinking") == ["a flat white please"] * 2
+    assert visit("and so I told her", "listening", later=4000) == ["", ""]
+    hear("a tea please")
+    assert page.evaluate(SHOWN) == ["a tea please"] * 2

@@ -10,6 +10,7 @@ import { renderCard } from "./card.js";
 const $ = (id) => document.getElementById(id);
 const OFFLINE_AFTER_MS = 3000; // a stage that is started again is back before
 const STAY_EVERY_MS = 10000;
+const FRESH_MS = 3000; // words older than this begin no visit
 const CARD_KEYS = ["Tab", "Shift", "Enter", " "]; // they work the card that lies over the page: the button says what is meant
 
 export class Ui {
@@ -28,6 +29,7 @@ export class Ui {
     this.setupMessage = { languages: ["en"], suggestions: [], brand: {}, persona: "" };
     this.notices = new Map();
     this.answers = [];
+    this.early = null; // the newest words said before a visit, and when they came
     this.link = "closed";
     this.linkSince = performance.now();
     this.needsGesture = false;
@@ -69,16 +71,20 @@ export class Ui {
 
   onFloor(floor) {
     const wiped = this.floor.visit !== null && floor.visit !== this.floor.visit;
+    const begins = this.floor.session === "attract" && floor.session !== "attract";
     this.floor = { ...floor, since: performance.now() };
     if (wiped) this.wipe();
+    if (begins) this.begin();
     document.body.dataset.session = floor.session;
     document.body.dataset.posture = floor.posture;
     this.update();
     this.updateVeil();
   }
 
+  /** Everybody near the kiosk is understood; what they say is kept from the next visitor unless it begins the visit. */
   words(message) {
-    if (this.floor.posture !== "speaking") this.captions.visitor(message);
+    if (this.floor.session === "attract") this.early = { message, since: performance.now() };
+    else if (this.floor.posture !== "speaking") this.captions.visitor(message);
   }
 
   reply({ card, answers }) {
@@ -128,9 +134,18 @@ export class Ui {
     this.update();
   }
 
+  /** A visit begins: its own first words may have come before the floor said so, and are being answered or still spoken now. */
+  begin() {
+    const { early } = this;
+    this.early = null;
+    const theirs = ["listening", "thinking"].includes(this.floor.posture);
+    if (early && theirs && performance.now() - early.since < FRESH_MS) this.captions.visitor(early.message);
+  }
+
   /** The visit is over: nothing of it stays on the screen. */
   wipe() {
     this.captions.reset();
+    this.early = null;
     this.answers = [];
     this.acknowledged = false;
     $("typed").value = "";
