@@ -2,7 +2,8 @@
 
 A node is started, is ready when it says so, and must show progress. Dead: restarted alone, at once the first time, then with a back-off
 that doubles while it keeps dying. Alive but stuck: a stack dump, then the kill. After `MAX_CRASHES` within `CRASH_WINDOW_NS` it is given
-up, which takes its feature away, and tried again once a minute: the box is unattended for months, and what was wrong may have passed.
+up, which takes its feature away, and tried again once a minute: the box is unattended for months, and what was wrong may have passed. So
+is one whose start hangs `MAX_HUNG` times in a row: such a life is longer than the window, so no number of crashes would ever tell.
 One that is to be renewed is told to end and comes back at once; that is no crash.
 """
 
@@ -21,6 +22,8 @@ FIRST_DELAY_NS = SECOND // 10
 MAX_DELAY_NS = 5 * SECOND
 MAX_CRASHES = 5
 CRASH_WINDOW_NS = 60 * SECOND
+MAX_HUNG = 2
+"""Starts in a row that hang until they are killed: one may have been a cold disk."""
 RETRY_GIVEN_UP_NS = 60 * SECOND
 START_LIMIT_NS = 60 * SECOND
 """A node that is not ready by then is stuck (models load within it on the slowest box)."""
@@ -90,6 +93,7 @@ class Life:
     due_ns: int = 0
     restarts: int = 0
     crashes: tuple[int, ...] = ()
+    hung: int = 0  # starts that were stuck since it was ready last
     dumped_ns: int = 0
     killed: bool = False
     leaving_ns: int = 0  # since when it ends because it is to be renewed; 0: it is not
@@ -113,7 +117,7 @@ def _start(life: Life, now_ns: int) -> tuple[Life, tuple[Action, ...]]:
 
 def _renew(life: Life, now_ns: int) -> tuple[Life, tuple[Action, ...]]:
     if not life.alive:  # it waits to be tried again: now, and what it died of before does not count
-        return replace(life, due_ns=now_ns, crashes=()), ()
+        return replace(life, due_ns=now_ns, crashes=(), hung=0), ()
     return (life, ()) if life.leaving_ns else (replace(life, leaving_ns=now_ns), (Command.END,))
 
 
@@ -127,7 +131,7 @@ def _watch(life: Life, tick: Tick, now_ns: int) -> tuple[Life, tuple[Action, ...
             return life, ()
         return replace(life, killed=True), (Command.KILL,)
     if life.state is NodeState.STARTING and tick.ready:
-        return replace(life, state=NodeState.READY), (Announce(NodeState.READY),)
+        return replace(life, state=NodeState.READY, hung=0), (Announce(NodeState.READY),)
     if life.state is NodeState.READY:
         stuck = now_ns - max(tick.beat_ns, life.started_ns) > max(3 * round(life.node.beat_s * SECOND), STUCK_FLOOR_NS)
     else:
@@ -140,12 +144,15 @@ def _exited(life: Life, status: int, now_ns: int) -> tuple[Life, tuple[Action, .
         renewed = replace(life, state=NodeState.DOWN, alive=False, due_ns=now_ns, leaving_ns=0)
         return renewed, (Command.CLEAN, Announce(NodeState.DOWN, RENEWED))
     crashes = (*(t for t in life.crashes if now_ns - t < CRASH_WINDOW_NS), now_ns)
-    hopeless = status == CANNOT_WORK_HERE or len(crashes) >= MAX_CRASHES
+    hangs = life.dumped_ns > 0 and life.state is NodeState.STARTING  # before it can dump its stack, the signal for that ends it
+    hung = life.hung + hangs
+    hopeless = status == CANNOT_WORK_HERE or len(crashes) >= MAX_CRASHES or (hangs and hung >= MAX_HUNG)
     state = NodeState.GIVEN_UP if hopeless else NodeState.DOWN
     again = min(MAX_DELAY_NS, FIRST_DELAY_NS << (len(crashes) - 2)) if len(crashes) > 1 else 0
     delay = RETRY_GIVEN_UP_NS if hopeless else again
     reason = _reason(life, status)
-    after = replace(life, state=state, alive=False, due_ns=now_ns + delay, restarts=life.restarts + 1, crashes=() if hopeless else crashes)
+    kept = () if hopeless else crashes
+    after = replace(life, state=state, alive=False, due_ns=now_ns + delay, restarts=life.restarts + 1, crashes=kept, hung=hung)
     return after, (Command.CLEAN, Announce(state, reason))
 
 

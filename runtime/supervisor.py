@@ -150,9 +150,10 @@ class Supervisor:
 
     @property
     def _usable(self) -> bool:
-        """Whether a visitor finds a kiosk: what it cannot do without runs, and for the rest there is nothing to wait for."""
+        """Whether a visitor finds a kiosk: what it cannot do without runs, and no other node is in its first start, or that hangs."""
         return all(
-            life.state is NodeState.READY or (life.state is not NodeState.STARTING and not life.node.essential)
+            life.state is NodeState.READY
+            or not (life.node.essential or (life.state is NodeState.STARTING and not life.restarts and not life.dumped_ns))
             for life in self.lives.values()
         )
 

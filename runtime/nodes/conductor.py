@@ -22,6 +22,8 @@ _BACK_AFTER_NS = 150 * MS
 _SILENT_NS = 5000 * MS
 """A voice without news of the loudspeaker for so long is over (the stage tells 30 times a second, and waits 3 s for a lost page)."""
 _ANSWERERS = ("dialogue", "voice", "stage")
+_BACK_LIMIT_NS = 20_000 * MS
+"""A node that is away for so long is not about to come back: no visitor waits for it, whatever the supervisor still tries."""
 
 
 class Conductor:
@@ -34,7 +36,7 @@ class Conductor:
         self._published_ns = 0
         self._playhead = 0
         self._sounding_ns = ctx.clock.monotonic_ns()
-        self._away: dict[str, NodeState] = {}  # nodes that were here before and are not now
+        self._away: dict[str, tuple[NodeState, int]] = {}  # nodes that were here before and are not now, and since when
         self._back: list[tuple[int, str]] = []
 
     def wait_s(self) -> float:
@@ -69,7 +71,9 @@ class Conductor:
     @property
     def _answer_is_coming(self) -> bool:
         """Whether the visitor waits for an answer, and a node that it needs is about to come back: no time to give up."""
-        returning = any(self._away.get(name, NodeState.GIVEN_UP) is not NodeState.GIVEN_UP for name in _ANSWERERS)
+        now = self._ctx.clock.monotonic_ns()
+        away = [self._away[name] for name in _ANSWERERS if name in self._away]
+        returning = any(state is not NodeState.GIVEN_UP and now - since < _BACK_LIMIT_NS for state, since in away)
         return (returning or bool(self._back)) and self.state.posture in (Posture.THINKING, Posture.SPEAKING) and not self.state.barge
 
     def _follow(self, at: Playhead) -> None:
@@ -89,11 +93,13 @@ class Conductor:
             self._step(Heard(self.state.turn, now, HeardKind.FINISHED, self._playhead))
 
     def _node(self, event: NodeEvent) -> None:
+        now = self._ctx.clock.monotonic_ns()
         if event.state is not NodeState.READY:  # its very first start is no absence
             if event.restarts or event.state is not NodeState.STARTING:
-                self._away[event.node] = event.state
+                _, since = self._away.get(event.node, (event.state, now))
+                self._away[event.node] = event.state, since
         elif self._away.pop(event.node, None) is not None:
-            self._back.append((self._ctx.clock.monotonic_ns() + _BACK_AFTER_NS, event.node))
+            self._back.append((now + _BACK_AFTER_NS, event.node))
 
     def _step(self, event: Event) -> None:
         now = self._ctx.clock.monotonic_ns()

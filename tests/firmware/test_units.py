@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from firmware.install import UNITS, plan
+from firmware.ladder import BOOT_GRACE_NS, SECOND
+from firmware.watchdog import LIMIT_NS
 from kiosk.browser import arguments
 
 EXPOSURE = 25
@@ -79,6 +81,15 @@ def test_the_kiosk_never_fails_for_good() -> None:
         content = (UNITS / "etc/systemd/system" / name).read_text()
         assert "StartLimitIntervalSec=0" in content
         assert "Restart=always" in content
+
+
+def test_the_watch_does_not_wait_for_the_kiosk() -> None:
+    """A kiosk that never gets ready is watched too; its first look that counts comes after the longest start."""
+    folder = UNITS / "etc/systemd/system"
+    assert "visavis-kiosk.service" not in (folder / "visavis-health.service").read_text().partition("[Service]")[0].partition("[Unit]")[2]
+    limit = re.search(r"^TimeoutStartSec=(\d+)$", (folder / "visavis-kiosk.service").read_text(), re.MULTILINE)
+    assert limit
+    assert max(LIMIT_NS, int(limit[1]) * SECOND) < BOOT_GRACE_NS
 
 
 def test_no_unit_restarts_the_box_by_itself() -> None:

@@ -12,9 +12,11 @@ from runtime.supervision import (
     FIRST_DELAY_NS,
     LEAVE_LIMIT_NS,
     MAX_CRASHES,
+    MAX_HUNG,
     RENEWED,
     RETRY_GIVEN_UP_NS,
     SECOND,
+    START_LIMIT_NS,
     STUCK_FLOOR_NS,
     Announce,
     Command,
@@ -90,6 +92,47 @@ def test_stuck_node_is_dumped_then_killed():
     assert decide(life, ALIVE, stuck_at + 2 * DUMP_GRACE_NS)[1] == ()
     _, actions = decide(life, Exited(-9), stuck_at + 3 * DUMP_GRACE_NS)
     assert "stuck" in actions[1].reason
+
+
+def hangs(life: Life, now: int, by: int = -9) -> tuple[Life, int]:
+    """A start of which nothing is heard until it is ended, by the kill or already by the dump's signal; the life after it, and when."""
+    life, actions = decide(life, Tick(0, ready=False), now)
+    assert Command.START in actions
+    now += START_LIMIT_NS + SECOND
+    life, actions = decide(life, Tick(0, ready=False), now)
+    assert actions == (Command.DUMP,)
+    if by == -9:
+        now += DUMP_GRACE_NS
+        life, actions = decide(life, Tick(0, ready=False), now)
+        assert actions == (Command.KILL,)
+    life, _ = decide(life, Exited(by), now)
+    return life, now
+
+
+def test_a_node_whose_start_hangs_is_given_up():
+    """One slow start is no verdict; the second in a row is, and each later try that hangs. Once it is ready, it has two again."""
+    life, now = hangs(Life(NODE), 0)
+    assert (life.state, life.due_ns, MAX_HUNG) == (NodeState.DOWN, now, 2)
+    life, now = hangs(life, life.due_ns, by=-10)
+    assert (life.state, life.due_ns) == (NodeState.GIVEN_UP, now + RETRY_GIVEN_UP_NS)
+    life, now = hangs(life, life.due_ns)
+    assert life.state is NodeState.GIVEN_UP
+    life, _ = decide(life, Tick(0, ready=False), life.due_ns)
+    life, _ = decide(life, Tick(now, ready=True), life.started_ns)
+    life, _ = decide(life, Exited(1), life.started_ns)
+    life, _ = hangs(life, life.due_ns)
+    assert life.state is NodeState.DOWN
+
+
+def test_a_crash_after_a_start_that_hung_is_an_ordinary_one():
+    """It does not count as the second one that hangs; what is renewed begins anew."""
+    life, now = hangs(Life(NODE), 0)
+    life, _ = decide(life, Tick(0, ready=False), now)
+    life, _ = decide(life, Exited(1), now)
+    assert life.state is NodeState.DOWN
+    life, _ = decide(life, Renew(), now)
+    life, _ = hangs(life, life.due_ns)
+    assert life.state is NodeState.DOWN
 
 
 def test_progress_keeps_a_node_alive():

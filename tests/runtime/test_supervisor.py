@@ -13,12 +13,14 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from runtime import topology
 from runtime.messages import NodeState
+from runtime.supervision import START_LIMIT_NS, Life, Tick, decide
 from runtime.supervisor import STOP_LIMIT_S, NoRunDir, PortInUse, Supervisor, check_port, make_run_dir
 from runtime.topology import Node
 from tests.support.harness import LIMIT_S
@@ -135,6 +137,25 @@ def test_a_kiosk_without_its_stage_is_not_ready(tmp_path):
         kiosk.state("stage", NodeState.GIVEN_UP)
         kiosk.state("voice", NodeState.READY)
     assert told == []
+
+
+def test_a_node_whose_start_hangs_does_not_keep_the_screen_black(tmp_path):
+    """The kiosk waits for a node that it can do without in its first start only, and only until that is given up as stuck."""
+    needed = Node("stage", "tests.support.nodes.well", cpu_pct=1, pss_mb=50, beat_s=0.2, essential=True)
+    kiosk = Kiosk(tmp_path, needed, row("voice")).supervisor
+    starting = Life(row("voice"), state=NodeState.STARTING, alive=True)
+    try:
+        kiosk.lives = {"stage": Life(needed, state=NodeState.READY, alive=True), "voice": starting}
+        assert not kiosk._usable
+        kiosk.lives["voice"], _ = decide(starting, Tick(0, ready=False), START_LIMIT_NS + 1)
+        assert kiosk._usable
+        kiosk.lives["voice"] = replace(starting, restarts=1)
+        assert kiosk._usable
+        kiosk.lives["stage"] = Life(needed, state=NodeState.STARTING, alive=True, restarts=1)
+        assert not kiosk._usable
+    finally:
+        kiosk.stop()
+        kiosk.run()
 
 
 @pytest.mark.system

@@ -153,6 +153,21 @@ def test_a_dead_dialogue_does_not_take_the_conductor_along(house):
     assert house.until(lambda: [m for m in house.seen["dialogue"] if getattr(m, "text", "") == "is there wifi"])
 
 
+def test_nobody_waits_for_a_dialogue_that_does_not_come_back(house):
+    """It hangs in each of its starts: after a while the visitor hears an apology, though the supervisor goes on trying."""
+    clock = Later()
+    conductor = Conductor(house.bench.context("conductor", clock), RULES)
+    conductor.handle("nodes", NodeEvent(0, 0, "dialogue", NodeState.DOWN, 1))
+    conductor.handle("visitor", VisitorInput(0, 0, InputKind.TYPED, "is there wifi"))
+    turn = conductor.state.granted
+    for ahead_s, state in ((15, NodeState.STARTING), (21, NodeState.DOWN)):
+        assert (conductor.state.turn, conductor.state.posture) == (turn, Posture.THINKING)
+        clock.ahead_ns = ahead_s * 1_000_000_000
+        conductor.handle("nodes", NodeEvent(0, 0, "dialogue", state, 1))
+        conductor.tick()
+    assert conductor.state.reason == "no answer in time"
+
+
 class Later(SystemClock):
     """A clock that can be put forward."""
 
