@@ -22,7 +22,7 @@ from runtime import config
 from runtime.clock import Clock
 from runtime.context import Context
 from runtime.conversation.clauses import ClauseCutter, clauses
-from runtime.conversation.mind import Mind
+from runtime.conversation.mind import Mind, Outcome
 from runtime.conversation.objectives import reached
 from runtime.conversation.state import State, heard
 from runtime.conversation.tools import Answer
@@ -65,15 +65,19 @@ class House(Protocol):
 
 
 class _Pending(msgspec.Struct):
-    """The turn being answered: its sentence, the state it would leave, what was said of it so far."""
+    """The turn being answered: its sentence, the state it found and the one it would leave, what was said of it so far."""
 
     ask: Ask
+    before: State
     state: State
-    said: list[str]
+    first: int  # the turn that first asked it: one that repeats it draws the same order number
+    said: list[str] = []
     seq: int = 0
     finished: bool = False
     granted: bool = False
+    granted_ns: int = 0
     request: ChatRequest | None = None  # to be asked when the turn is granted
+    answer: Answer | None = None  # in full
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -92,6 +96,7 @@ class Dialogue:
         self._has_model = not isinstance(engine, GroundedEngine)
         self._house = house
         self._pending: _Pending | None = None
+        self._last: _Pending | None = None  # the turn that was granted last, as it was then
         self._task: asyncio.Task[None] | None = None
         self._model_rests_until = 0
         self._share = 1.0  # of the model that the governor allows
@@ -111,14 +116,20 @@ class Dialogue:
         self._turn = ask.turn
         model = self._has_model and self._share > 0 and self._house.clock.monotonic_ns() >= self._model_rests_until
         text = "" if ask.source == "speech" and ask.confidence < SURE else ask.text
-        outcome = self.mind.consider(self.state, text, ask.turn, model=model)
-        self._pending = _Pending(ask, outcome.state, [], granted=not ask.speculative or self._granted == ask.turn)
+        last = self._last if self._last is not None and self._last.ask.turn == ask.instead_of else None
+        before, first = (last.before, last.first) if last is not None else (self.state, ask.turn)
+        outcome = self.mind.consider(before, text, first, model=model)
+        if last is not None:
+            outcome = self._unless_done(last, outcome)
+        pending = self._pending = _Pending(ask, before, outcome.state, first)
+        if not ask.speculative or self._granted == ask.turn:
+            self._counts(pending)
         if outcome.answer is not None:
-            self._speak(self._pending, outcome.answer)
+            self._speak(pending, outcome.answer)
         elif outcome.request is not None:
-            self._pending.request = msgspec.structs.replace(outcome.request, share=self._share)
-            if self._pending.granted or self._share >= 1:
-                self._begin(self._pending)
+            pending.request = msgspec.structs.replace(outcome.request, share=self._share)
+            if pending.granted or self._share >= 1:
+                self._begin(pending)
 
     def on_effort(self, effort: Effort) -> None:
         """How much of the model is allowed, from the next question on."""
@@ -148,21 +159,33 @@ class Dialogue:
                 self._grant(pending)
                 self._drop()
             self.state = heard(self.state, message.turn, message.text)
-            if self._pending is not None:
-                self._pending.state = heard(self._pending.state, message.turn, message.text)
+            for kept in (self._pending, self._last):
+                if kept is not None:
+                    kept.before = heard(kept.before, message.turn, message.text)
+                    kept.state = heard(kept.state, message.turn, message.text)
             self._save()
 
     def forget(self, visit: int) -> None:
         """The visit is over: nothing of it stays but the names of the objectives it reached."""
         for name in reached(self.mind.pack.objectives, self.state.done):
             self._house.mark(f"objective:{name}", self.state.turns[-1].turn if self.state.turns else 0)
-        self._pending = None
+        self._pending = self._last = None
         self._cancel()
         self.state = State(visit=visit)
         self._house.checkpoint.erase()
         self._house.notice("staff-called", "")
 
     # --- answering
+
+    def _unless_done(self, last: _Pending, outcome: Outcome) -> Outcome:
+        """`outcome` of a question in place of that of `last`, unless that placed an order which this one neither places nor changes:
+        then it stays placed ("yes" … "did you hear that"), and the answer with its number is given again.
+        """
+        placed = any(done.startswith("tool:") for done in last.state.done[len(last.before.done) :])
+        order, wanted = last.before.order, outcome.state.order
+        if not placed or last.answer is None or order is None or wanted is None or wanted.lines != order.lines:
+            return outcome
+        return Outcome(msgspec.structs.replace(last.state, turns=last.before.turns), last.answer)
 
     def _speak(self, pending: _Pending, answer: Answer) -> None:
         """A whole answer, clause by clause."""
@@ -187,7 +210,7 @@ class Dialogue:
 
     def _finish(self, pending: _Pending, answer: Answer) -> None:
         pending.state = self.mind.finish(pending.state, pending.ask.turn, pending.ask.text, answer)
-        pending.finished = True
+        pending.finished, pending.answer = True, answer
         if pending.granted:
             self._grant(pending)
 
@@ -260,12 +283,16 @@ class Dialogue:
 
     def _grant(self, pending: _Pending) -> None:
         """The turn counts: its state becomes the dialogue's as soon as it is whole."""
-        pending.granted = True
+        self._counts(pending)
         self._begin(pending)
         if pending.finished:
             self.state = pending.state
-            self._pending = None
+            self._pending, self._last = None, pending
             self._save()
+
+    def _counts(self, pending: _Pending) -> None:
+        if not pending.granted:
+            pending.granted, pending.granted_ns = True, self._house.clock.monotonic_ns()
 
     def _drop(self) -> None:
         """A newer turn: the one being answered is over. If it was granted, what was said of it stays."""
@@ -273,6 +300,7 @@ class Dialogue:
         self._cancel()
         if pending is not None and pending.granted and not pending.finished:
             self.state = self.mind.finish(pending.state, pending.ask.turn, pending.ask.text, Answer(" ".join(pending.said)))
+            self._last = pending
             self._save()
 
     def _cancel(self) -> None:

@@ -9,12 +9,29 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from engines.language import GroundedEngine, LanguageEngine
 from engines.language.openai import OpenAIEngine
 from runtime.config import Config
-from runtime.messages import Ask, Effort, Floor, Heard, HeardKind, Message, Posture, Reply, Session
+from runtime.conversation.floor import FloorRules, FloorState, Tick, decide, floor_of
+from runtime.messages import (
+    Activity,
+    ActivityKind,
+    Ask,
+    Effort,
+    Floor,
+    Heard,
+    HeardKind,
+    InputKind,
+    Message,
+    Posture,
+    Reply,
+    Session,
+    Transcript,
+    VisitorInput,
+)
 from runtime.nodes.dialogue import Dialogue, main
 from runtime.packs import Pack, load
 from runtime.sharedstate import Checkpoint, create_checkpoint
@@ -219,6 +236,101 @@ def test_staff_are_called(pack: Pack) -> None:
     assert json.loads(house.replies[0].card) == {"type": "staff"}
     dialogue.on_floor(floor(2, 0, visit=2))
     assert house.notices["staff-called"] == ""
+
+
+def instead(turn: int, text: str, of: int, *, visit: int = 1, source: str = "speech") -> Ask:
+    """A speculative question in place of the one of turn `of`."""
+    return Ask(turn, 0, text, visit, source, speculative=True, instead_of=of)
+
+
+def ordered(pack: Pack, *said: str) -> tuple[Dialogue, House]:
+    """A dialogue that was told these, each in a granted turn: 1, 2, …"""
+    house = House()
+    dialogue = make(pack, house)
+    for turn, text in enumerate(said, start=1):
+        dialogue.on_floor(floor(turn, turn))
+        dialogue.on_ask(ask(turn, text))
+    return dialogue, house
+
+
+def drinks(dialogue: Dialogue) -> list[dict[str, str]]:
+    assert dialogue.state.order is not None
+    return [line.slots for line in dialogue.state.order.lines]
+
+
+@pytest.mark.parametrize("again", ["and a small latte", "and a small latte with oat milk"])
+def test_a_question_that_is_asked_again_or_continued_counts_once(pack: Pack, again: str) -> None:
+    """Granted, and before a sound of the answer a voice: one more drink is one more, its history one exchange; however often."""
+    dialogue, _ = ordered(pack, "a large mocha", "and a small latte")
+    assert len(drinks(dialogue)) == 2
+    last = 2
+    for turn in (4, 7):
+        dialogue.on_floor(floor(turn - 1, last))
+        dialogue.on_ask(instead(turn - 1, "and a small latte with", of=last))  # dropped, for they go on
+        dialogue.on_floor(floor(turn, last))
+        dialogue.on_ask(instead(turn, again, of=last))
+        dialogue.on_floor(floor(turn, turn))
+        last = turn
+    assert [line["coffeeDrink"] for line in drinks(dialogue)] == ["mocha", "latte"]
+    assert ("milkAmount" in drinks(dialogue)[1]) is ("oat" in again)
+    assert [(turn.turn, turn.user) for turn in dialogue.state.turns] == [(1, "a large mocha"), (7, again)]
+
+
+def test_a_question_in_place_of_one_that_is_not_granted_changes_nothing(pack: Pack) -> None:
+    """The turn before stands until another one counts; so it does where the one named never came here."""
+    dialogue, _ = ordered(pack, "a large mocha", "and a small latte")
+    dialogue.on_floor(floor(3, 2))
+    dialogue.on_ask(instead(3, "where are the toilets", of=2))
+    dialogue.on_floor(floor(4, 2))
+    assert len(drinks(dialogue)) == 2
+    dialogue.on_ask(instead(5, "with oat milk", of=3))
+    dialogue.on_floor(floor(5, 5))
+    assert len(drinks(dialogue)) == 2
+
+
+@pytest.mark.parametrize("again", ["yes", "yes please", "yes did you see the match last night"])
+def test_a_placed_order_is_told_with_its_number_once_and_the_same(pack: Pack, again: str) -> None:
+    """A yes that placed it, unheard, and a voice behind it: the number is said, is the same, and the order is not lost or placed twice."""
+    dialogue, house = ordered(pack, "a large mocha", "yes")
+    number, text = dialogue.state.number, house.text(2)
+    assert str(number) in text
+    dialogue.on_floor(floor(3, 2))
+    dialogue.on_ask(instead(4, again, of=2))
+    dialogue.on_floor(floor(4, 4))
+    assert house.text(4) == text
+    assert json.loads(house.replies[-1].card or next(r.card for r in house.replies if r.turn == 4))["number"] == number
+    assert (dialogue.state.number, dialogue.state.order, dialogue.state.done) == (number, None, ("tool:orderDrink",))
+    assert [turn.user for turn in dialogue.state.turns] == ["a large mocha", again]
+
+
+def test_who_changes_the_order_behind_an_unheard_yes_is_asked_again(pack: Pack) -> None:
+    """A "yes" … "with oat milk" is not placed without it."""
+    dialogue, house = ordered(pack, "a large latte", "yes")
+    dialogue.on_floor(floor(3, 2))
+    dialogue.on_ask(instead(4, "yes with oat milk", of=2))
+    dialogue.on_floor(floor(4, 4))
+    assert "oat milk" in house.text(4)
+    assert house.replies[-1].expects == "confirm"
+    assert dialogue.state.done == ()
+
+
+def test_the_floor_and_the_dialogue_agree_on_a_typed_question_under_a_noise(pack: Pack) -> None:
+    """Through both: typed, a door slams before the answer sounds; one drink more, and the answer is given under the turn that counts."""
+    dialogue, house = ordered(pack, "a large mocha")
+    rules, ms = FloorRules(endpoint_wait_ms=lambda *_: 300.0), 1_000_000
+    state, now = FloorState(turn=1, granted=1, session=Session.ENGAGED, posture=Posture.ATTENTIVE, active_ns=ms), ms
+    typed = VisitorInput(0, 0, InputKind.TYPED, "and a small latte")
+    slam = [Activity(0, 0, kind, 9, 9, pause_ms=100.0) for kind in (ActivityKind.ONSET, ActivityKind.SILENCE)]
+    for event in (typed, *slam, Transcript(0, 0, 9, 9, "", final=True), *[Tick()] * 30):
+        now += 50 * ms
+        state, actions = decide(rules, state, msgspec.structs.replace(event, t_ns=now) if isinstance(event, Message) else event, now)
+        dialogue.on_floor(floor_of(state, now))
+        for action in actions:
+            if isinstance(action, Ask):
+                dialogue.on_ask(action)
+    assert state.posture is Posture.THINKING
+    assert "latte" in house.text(state.granted)
+    assert len(drinks(dialogue)) == 2
 
 
 def with_model(pack: Pack, body: Callable[[Dialogue, House, Server], Awaitable[None]], *handlers: Handler, timeout_s: float = 5.0) -> None:
