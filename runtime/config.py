@@ -17,6 +17,7 @@ from runtime._strict import Mistakes, build, read_toml
 
 __all__ = [
     "HOST",
+    "THINKING_LIMIT_S",
     "Config",
     "ConfigError",
     "Environment",
@@ -39,6 +40,9 @@ __all__ = [
 
 HOST = "127.0.0.1"
 """The stage never listens anywhere else: what a visitor says must not be reachable from the shop's network."""
+
+THINKING_LIMIT_S = 6.0
+"""A visitor whose answer has not begun to sound by then is told that the kiosk lost its thread: every wait for a model is shorter."""
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -92,7 +96,7 @@ class Language(Section, frozen=True, kw_only=True):
     base_url: str = ""
     model: str = ""
     api_key_env: str = ""
-    timeout_s: Seconds = 8.0
+    timeout_s: Seconds = 5.0
     max_tokens: Annotated[int, Meta(ge=16, le=4096)] = 160
 
 
@@ -244,6 +248,9 @@ def _check(config: Config, file: str, mistakes: Mistakes) -> None:
         mistakes.add(file, "language.base_url", "is missing: engine openai needs the server's address, e.g. http://127.0.0.1:8080/v1")
     if config.language.base_url and not config.language.base_url.startswith(("http://", "https://")):
         mistakes.add(file, "language.base_url", f"{config.language.base_url!r} is no http:// or https:// address")
+    if config.language.timeout_s >= THINKING_LIMIT_S:
+        why = f"after {THINKING_LIMIT_S:g} s a visitor is told that no answer came"
+        mistakes.add(file, "language.timeout_s", f"{config.language.timeout_s:g} is too long: {why}")
     if config.voice.engine == "piper" and config.voice.piper_model is None:
         mistakes.add(file, "voice.piper_model", "is missing: engine piper needs a voice (.onnx)")
     _check_fleet(config.fleet, file, mistakes)

@@ -47,7 +47,7 @@ class Selection(msgspec.Struct, frozen=True):
 
 
 def select(
-    engine: str = "auto", base_url: str = "", model: str = "", api_key: str = "", timeout_s: float = 8.0, max_tokens: int = 160
+    engine: str = "auto", base_url: str = "", model: str = "", api_key: str = "", timeout_s: float = 5.0, max_tokens: int = 160
 ) -> Selection:
     """The engine that `engine` (auto | grounded | openai) names; grounded, with the reason, where it cannot be had.
 

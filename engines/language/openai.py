@@ -53,7 +53,8 @@ class OpenAIEngine:
     """One server. `timeout_s` is the longest silence from the server, before the first word and between words; an answer has at most
     `max_tokens` (text that is cut off ends with Done("length"), a tool call that is cut off is an EngineError).
 
-    All errors are EngineErrors with one line that names the server. A request is tried again only while nothing of the answer came.
+    All errors are EngineErrors with one line that names the server. A request is tried again only while nothing of the answer came, and
+    not after a silence: somebody waits, and whoever was silent once will be again.
     """
 
     name = "openai"
@@ -63,7 +64,7 @@ class OpenAIEngine:
         base_url: str,
         model: str = "",
         api_key: str = "",
-        timeout_s: float = 8.0,
+        timeout_s: float = 5.0,
         temperature: float = 0.3,
         *,
         max_tokens: int = 160,
@@ -108,8 +109,11 @@ class OpenAIEngine:
                 async with aclosing(self._events(response, _Reader(request))) as events:
                     async for event in events:
                         yield event
+        except httpx.ConnectTimeout as error:
+            within = f"no connection within {self._timeout.connect:g} s"
+            raise _RetryableError(f"language model at {self._url} cannot be reached: {within}") from error
         except httpx.TimeoutException as error:
-            raise _RetryableError(f"language model at {self._url} did not answer within {self._timeout_s:g} s") from error
+            raise EngineError(f"language model at {self._url} did not answer within {self._timeout_s:g} s") from error
         except httpx.HTTPError as error:
             what = str(error) or type(error).__name__
             raise _RetryableError(f"language model at {self._url} cannot be reached: {what}") from error

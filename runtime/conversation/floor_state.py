@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from runtime.config import THINKING_LIMIT_S
 from runtime.conversation.interruption import OverlapRules
 from runtime.messages import SURE, Activity, Ask, Heard, Posture, Reply, Say, Session, Sound, Speech, Transcript, VisitorInput
 
@@ -34,7 +35,7 @@ class FloorRules:
     final_grace_ms: float = 700.0  # how long a due answer waits for the recogniser's final words
     continue_ms: float = 1500.0  # speech this soon after an unheard grant continues the sentence
     resume_ms: float = 1500.0  # a ducked avatar without a decision goes on after this
-    thinking_limit_ms: float = 6000.0
+    thinking_limit_ms: float = THINKING_LIMIT_S * 1000
     still_there_ms: float = 30_000.0
     wipe_ms: float = 20_000.0
     gone_ms: float = 8_000.0  # the wipe's countdown after the visitor was seen leaving

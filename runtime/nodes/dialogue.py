@@ -29,9 +29,12 @@ from runtime.conversation.tools import Answer
 from runtime.messages import SURE, Ask, Effort, Floor, Heard, HeardKind, Message, Reply
 from runtime.packs import Pack
 
-__all__ = ["Dialogue", "House", "main"]
+__all__ = ["ANSWER_WITHIN_NS", "Dialogue", "House", "main"]
 
 _TICK_S = 0.25
+ANSWER_WITHIN_NS = round(0.75e9 * config.THINKING_LIMIT_S)
+"""A model that has come to no whole clause so long after the grant has failed. The rest of the limit is the voice's, for an answer without
+it, and longer than the tick: else the floor gives the turn up first, nobody calls that a failure, and the next question waits as long."""
 _MODEL_REST_NS = 20_000_000_000  # a model that failed is not asked again for so long: each failure costs the visitor seconds
 
 
@@ -77,6 +80,7 @@ class _Pending(msgspec.Struct):
     granted: bool = False
     granted_ns: int = 0
     request: ChatRequest | None = None  # to be asked when the turn is granted
+    asked: ChatRequest | None = None  # what the model is thinking about
     answer: Answer | None = None  # in full
 
 
@@ -165,6 +169,15 @@ class Dialogue:
                     kept.state = heard(kept.state, message.turn, message.text)
             self._save()
 
+    def tick(self) -> None:
+        """Let time pass: whoever waits for a model that says nothing is answered without it."""
+        pending = self._pending
+        if pending is None or pending.asked is None or pending.said or not pending.granted:
+            return
+        if self._house.clock.monotonic_ns() - pending.granted_ns >= ANSWER_WITHIN_NS:
+            self._cancel()
+            self._without_model(pending, pending.asked, f"the language model came to no answer in {ANSWER_WITHIN_NS / 1e9:g} s")
+
     def forget(self, visit: int) -> None:
         """The visit is over: nothing of it stays but the names of the objectives it reached."""
         for name in reached(self.mind.pack.objectives, self.state.done):
@@ -218,6 +231,7 @@ class Dialogue:
         """Ask the model what is to be asked."""
         request, pending.request = pending.request, None
         if request is not None:
+            pending.asked = request
             self._task = asyncio.get_running_loop().create_task(self._think(pending, request))
 
     async def _think(self, pending: _Pending, request: ChatRequest) -> None:
@@ -225,21 +239,25 @@ class Dialogue:
         try:
             answer = await self._stream(pending, request)
         except EngineError as error:
-            self._model_rests_until = self._house.clock.monotonic_ns() + _MODEL_REST_NS
-            self._house.notice("language-model", f"{error}; answering without it")
-            if pending.said:
-                answer = Answer(" ".join(pending.said))
-                self._reply(pending, "", answer, last=True)
-                self._finish(pending, answer)
-            else:
-                outcome = self.mind.grounded(pending.state, request)
-                assert outcome.answer is not None
-                pending.state = outcome.state
-                self._speak(pending, outcome.answer)
+            self._without_model(pending, request, str(error))
         else:
             self._house.notice("language-model", "")
             if answer is not None:
                 self._finish(pending, answer)
+
+    def _without_model(self, pending: _Pending, request: ChatRequest, why: str) -> None:
+        """The model failed: it is left alone for a while, the technician is told, and the visitor gets an answer."""
+        self._model_rests_until = self._house.clock.monotonic_ns() + _MODEL_REST_NS
+        self._house.notice("language-model", f"{why}; answering without it")
+        if pending.said:
+            answer = Answer(" ".join(pending.said))
+            self._reply(pending, "", answer, last=True)
+            self._finish(pending, answer)
+            return
+        outcome = self.mind.grounded(pending.state, request)
+        assert outcome.answer is not None
+        pending.state = outcome.state
+        self._speak(pending, outcome.answer)
 
     async def _stream(self, pending: _Pending, request: ChatRequest) -> Answer | None:
         """Publish clauses as they are complete; None when another answer was spoken instead (a tool's, a guardrail's)."""
@@ -370,5 +388,6 @@ async def _run(ctx: Context) -> None:
     while not ctx.stopping:
         await asyncio.sleep(_TICK_S)
         ctx.pump(handle)
+        dialogue.tick()
         ctx.beat()
     await dialogue.close()

@@ -55,16 +55,16 @@ def test_all_mistakes_are_told_at_once_with_file_and_key(tmp_path: Path) -> None
 
 
 def test_what_no_single_field_can_know_is_checked(tmp_path: Path) -> None:
-    """Waits that contradict each other, a missing server, missing files."""
+    """Waits that contradict each other, a missing server, one that may be silent for too long, missing files."""
     path = _write(
         tmp_path,
         'pack_path = "nowhere"\n[turn]\nmin_wait_ms = 900\nmax_wait_ms = 300\n'
-        '[language]\nengine = "openai"\n[recognition]\nmodel = "gone"\n',
+        '[language]\nengine = "openai"\ntimeout_s = 6\n[recognition]\nmodel = "gone"\n',
     )
     with pytest.raises(ConfigError) as caught:
         load(path)
     keys = [line.split(": ")[1] for line in str(caught.value).splitlines()]
-    assert keys == ["turn.min_wait_ms", "pack_path", "language.base_url", "recognition.model"]
+    assert keys == ["turn.min_wait_ms", "pack_path", "language.base_url", "language.timeout_s", "recognition.model"]
 
 
 @pytest.mark.parametrize("text", ["[stage", "port = = 3", 'a = "\\q"'])

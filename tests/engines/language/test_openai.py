@@ -174,6 +174,24 @@ def test_a_silent_server_ends_in_a_timeout() -> None:
         talk(hangs("Hello"), timeout_s=0.2)
 
 
+def test_who_was_silent_is_not_asked_again() -> None:
+    """Somebody waits: a second silence would be as long as the first."""
+    server = Server(hangs())
+
+    async def run() -> None:
+        async with server.running() as url:
+            engine = OpenAIEngine(url, timeout_s=0.2)
+            try:
+                async for _ in engine.stream(REQUEST):
+                    pass
+            finally:
+                await engine.aclose()
+
+    with pytest.raises(EngineError, match="did not answer"):
+        asyncio.run(run())
+    assert len(server.bodies) == 1
+
+
 def test_nobody_listening_is_one_clear_line() -> None:
     """No server at the address."""
 

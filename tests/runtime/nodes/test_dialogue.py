@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import web
 
 from engines.language import GroundedEngine, LanguageEngine
 from engines.language.openai import OpenAIEngine
-from runtime.config import Config
+from runtime.config import THINKING_LIMIT_S, Config
 from runtime.conversation.floor import FloorRules, FloorState, Tick, decide, floor_of
 from runtime.messages import (
     Activity,
@@ -32,11 +33,11 @@ from runtime.messages import (
     Transcript,
     VisitorInput,
 )
-from runtime.nodes.dialogue import Dialogue, main
+from runtime.nodes.dialogue import ANSWER_WITHIN_NS, Dialogue, main
 from runtime.packs import Pack, load
 from runtime.sharedstate import Checkpoint, create_checkpoint
 from tests.support.harness import LIMIT_S, Bench
-from tests.support.language_server import Handler, Server, calls, hangs, says, status, thinks
+from tests.support.language_server import Handler, Server, calls, chunk, hangs, says, status, thinks
 
 pytestmark = pytest.mark.system
 
@@ -406,7 +407,7 @@ def test_a_model_that_fails_is_replaced_by_what_the_pack_knows(pack: Pack) -> No
 
 
 def test_a_model_that_hangs_is_given_up(pack: Pack) -> None:
-    """After its timeout the pack answers; a second attempt included."""
+    """After its timeout the pack answers."""
 
     async def body(dialogue: Dialogue, house: House, _: Server) -> None:
         dialogue.on_ask(ask(1, PRESENT))
@@ -414,6 +415,64 @@ def test_a_model_that_hangs_is_given_up(pack: Pack) -> None:
         assert "did not answer" in house.notices["language-model"]
 
     with_model(pack, body, hangs(), timeout_s=0.2)
+
+
+def silent(arrived: asyncio.Event, part: str) -> Handler:
+    """Takes the request and sends nothing at all, no status line either; or `part`, and no more."""
+
+    async def handler(server: Server, request: web.Request, response: web.StreamResponse) -> None:
+        if part:
+            await response.prepare(request)
+            await response.write(chunk({"content": part}))
+        arrived.set()
+        await server.release.wait()
+
+    return handler
+
+
+@pytest.mark.parametrize("part", ["", "I think she"], ids=["not a byte", "half a clause"])
+def test_a_server_that_accepts_and_is_silent_is_replaced_before_the_floor_gives_up(pack: Pack, part: str) -> None:
+    """Each question would wait for nothing: the visitor is answered in time, the technician told, the server left alone for a while."""
+
+    async def body(dialogue: Dialogue, house: House, server: Server) -> None:
+        dialogue.on_floor(floor(1, 0))
+        dialogue.on_ask(ask(1, PRESENT, speculative=True))
+        await asyncio.wait_for(arrived.wait(), LIMIT_S)
+        house.clock.now += 10 * ANSWER_WITHIN_NS  # the visitor went on for long: nobody waits yet
+        dialogue.tick()
+        dialogue.on_floor(floor(1, 1))
+        house.clock.now += ANSWER_WITHIN_NS - 1
+        dialogue.on_floor(floor(1, 1))
+        dialogue.tick()
+        assert house.replies == []
+        house.clock.now += 1
+        dialogue.tick()
+        assert "not sure" in house.text(1)
+        assert house.replies[-1].last
+        assert "4.5 s; answering without it" in house.notices["language-model"]
+        await asyncio.wait_for(server.gone.wait(), LIMIT_S)
+        dialogue.on_ask(ask(2, PRESENT))
+        assert "not sure" in house.text(2)
+        assert len(server.bodies) == 1
+        assert [turn.turn for turn in dialogue.state.turns] == [1, 2]
+        house.clock.now += 60_000_000_000
+        dialogue.on_ask(ask(3, PRESENT))
+        assert await house.until(3) == "Surely."
+        dialogue.tick()
+        assert house.notices["language-model"] == ""
+
+    arrived = asyncio.Event()
+    with_model(pack, body, silent(arrived, part), says("Surely."), timeout_s=60.0)
+
+
+def test_an_answer_without_the_model_is_in_time_for_the_floor() -> None:
+    """When the dialogue gives a model up, its tick's delay included, the floor still waits, for as long as a voice needs."""
+    rules = FloorRules(endpoint_wait_ms=lambda *_: 300.0)
+    state, _ = decide(rules, FloorState(), VisitorInput(0, 0, InputKind.TYPED, PRESENT), 0)
+    voice_ns = 1_000_000_000
+    state, actions = decide(rules, state, Tick(), ANSWER_WITHIN_NS + 250_000_000 + voice_ns)
+    assert (state.posture, state.asked is not None and state.asked.text, actions) == (Posture.THINKING, PRESENT, ())
+    assert Config().language.timeout_s < THINKING_LIMIT_S
 
 
 def test_a_newer_turn_cancels_the_model_at_once(pack: Pack) -> None:
