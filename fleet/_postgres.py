@@ -207,6 +207,7 @@ class Postgres:
             connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, application_name="visavis", **_LIFELINE)
             async with connection:
                 await connection.execute(f"LISTEN {channel}".encode())
+                yield ""
                 async for word in connection.notifies():
                     yield word.payload
         except psycopg.Error as error:

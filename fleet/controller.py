@@ -54,6 +54,8 @@ _HOUR_S = 3600.0
 _SETTINGS_S = 3600
 _OUTSIDE_S = 10.0
 _FAREWELL_S = 2.0
+_SWEEP_MS = 10_000
+"""So often who leads looks for commands of which the word was lost on its way from another controller."""
 _DEAF_MS = 15_000
 """Who leads and has been without the broker for so long lets another lead that has it."""
 _ONE_BROKER = "another controller works on %s: several need one broker that they share, given to each with --broker"
@@ -147,7 +149,7 @@ class Controller:
             send_shadow=self._send_shadow,
             tell=self.hub.tell,
         )
-        self._heard_ms = times.mono_ms()
+        self._heard_ms, self._swept_ms = times.mono_ms(), 0
         self._led, self._leading, self._projecting = False, list[asyncio.Task[None]](), list[asyncio.Task[None]]()
         self._revocation = Revocation(
             self.db,
@@ -329,6 +331,7 @@ class Controller:
         await self.registrar.look()
         if self.leads():
             changed |= set(await asyncio.to_thread(journal.expire, self.db, now))
+            await self._sweep(now)
         if self.link.connected.is_set():
             if self.leads():
                 changed |= set(await asyncio.to_thread(inventory.silent, self.db, now, self._listening_since))
@@ -336,6 +339,12 @@ class Controller:
             self.broker.allow(rights(self.settings.config, self.settings.tenant, let_in))
             changed |= await self._revocation.look(now, self.leads())
         self.hub.tell(changed | await self._hold_back(now))
+
+    async def _sweep(self, now: int) -> None:
+        if not 0 <= now - self._swept_ms < _SWEEP_MS:
+            self._swept_ms = now
+            for device in await asyncio.to_thread(journal.waiting, self.db, now):
+                self.post.due(device)
 
     async def _hold_back(self, now: int) -> set[str]:
         """Say who floods, and end the connections of those who do so beyond all measure. Returns their boxes."""

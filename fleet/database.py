@@ -61,7 +61,7 @@ class Database(Protocol):
     def heard(self, channel: str) -> AsyncGenerator[str, None]:
         """What others that share the store say there (`SELECT pg_notify(?, ?)` is how), until the connection is lost: Unavailable.
 
-        Nobody else says anything where it is not shared.
+        First "", when it listens: what was said before is lost. Nobody else says anything where it is not shared.
         """
 
     def close(self) -> None:

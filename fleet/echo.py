@@ -1,6 +1,6 @@
 """What one controller has to tell the others on the same PostgreSQL: which boxes changed, and who has mail. By LISTEN and NOTIFY.
 
-It only makes things quick: whoever missed a word finds out by itself a little later.
+It only makes things quick: whoever may have missed a word looks by itself, and what could not be said is said later.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Word(msgspec.Struct, frozen=True):
 
 
 class Echo:
-    """`run` until cancelled. `mail` is called with a box that has mail, for whoever leads."""
+    """`run` until cancelled. `mail` is called with a box that has mail, for whoever leads; with "" any box may have some."""
 
     def __init__(self, db: Database, hub: Hub, holder: str, mail: Callable[[str], None]) -> None:
         self._db, self._hub, self._holder, self._mail = db, hub, holder, mail
@@ -62,7 +62,11 @@ class Echo:
             try:
                 async for text in self._db.heard(_CHANNEL):
                     self._failing = ""
-                    self._take(text, ours)
+                    if text:
+                        self._take(text, ours)
+                    else:
+                        self._hub.tell({ALERTS, JOBS}, but=ours)
+                        self._mail("")
             except Unavailable as error:
                 self._fails(error)
             await asyncio.sleep(_RETRY_S)
@@ -80,10 +84,12 @@ class Echo:
 
     async def _tell(self, changes: Listener) -> None:
         while True:
-            boxes = sorted(await changes.changes())
-            for part in parts(boxes):
-                await self._say(_Word(self._holder, boxes=part))
-            await asyncio.sleep(_PAUSE_S)
+            pause = _PAUSE_S
+            for part in parts(sorted(await changes.changes())):
+                if not await self._say(_Word(self._holder, boxes=part)):
+                    changes.tell(part)
+                    pause = _RETRY_S
+            await asyncio.sleep(pause)
 
     async def _post(self) -> None:
         while True:
@@ -91,13 +97,19 @@ class Echo:
             self._wake.clear()
             mailed, self._mailed = self._mailed, set()
             for part in parts(sorted(mailed)):
-                await self._say(_Word(self._holder, mail=part))
+                if not await self._say(_Word(self._holder, mail=part)):
+                    self._mailed.update(part)
+            if self._mailed:
+                await asyncio.sleep(_RETRY_S)
+                self._wake.set()
 
-    async def _say(self, word: _Word) -> None:
+    async def _say(self, word: _Word) -> bool:
         try:
             await asyncio.to_thread(self._db.read, "SELECT pg_notify(?, ?)", _CHANNEL, msgspec.json.encode(word).decode())
         except Unavailable as error:
             self._fails(error)
+            return False
+        return True
 
     def _fails(self, error: Unavailable) -> None:
         if self._failing != str(error):

@@ -13,7 +13,23 @@ from fleet.errors import BadRequest
 from fleet.scopes import EVERYTHING, Scope
 from runtime import telemetry as t
 
-__all__ = ["Audited", "Order", "Told", "audit", "audited", "came", "due", "events", "expire", "order", "orders", "reopen", "sent"]
+__all__ = [
+    "PAGE",
+    "Audited",
+    "Order",
+    "Told",
+    "audit",
+    "audited",
+    "came",
+    "due",
+    "events",
+    "expire",
+    "order",
+    "orders",
+    "reopen",
+    "sent",
+    "waiting",
+]
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +75,8 @@ class Audited(msgspec.Struct, frozen=True, kw_only=True):
 
 _ORDER = "id, device, name, args, author, issued, expires, state, outcome, reason, result, answered, took_ms"
 _JSON = {"args", "result", "details"}
+PAGE = 1000
+"""So many commands at most `due` returns at once."""
 
 
 def _struct(kind: type[Any], names: str, row: tuple[Any, ...]) -> Any:
@@ -115,14 +133,20 @@ def orders(db: Database, *, device: str = "", id: str = "", limit: int = 50, sco
     return [_struct(Order, _ORDER, row) for row in rows]
 
 
-def due(db: Database, device: str, now_ms: int) -> list[Order]:
-    """Commands that wait to be sent to a box, or with `device` "" to any, the oldest first."""
+def due(db: Database, device: str, now_ms: int, after: tuple[int, str] = (0, "")) -> list[Order]:
+    """Commands that wait to be sent to a box, or with `device` "" to any, the oldest first: at most PAGE of those that come `after` one's
+    `issued` and `id`.
+    """
     where, values = ("AND device = ?", (device,)) if device else ("", ())
-    rows = db.read(
-        f"SELECT {_ORDER} FROM command WHERE state = 'queued' AND expires > ? {where} ORDER BY issued, id LIMIT 1000",  # noqa: S608 - ours
-        *(now_ms, *values),
-    )
-    return [_struct(Order, _ORDER, row) for row in rows]
+    waits = f"state = 'queued' AND expires > ? AND (issued, id) > (?, ?) {where}"
+    sql = f"SELECT {_ORDER} FROM command WHERE {waits} ORDER BY issued, id LIMIT {PAGE}"  # noqa: S608 - ours; values are bound
+    return [_struct(Order, _ORDER, row) for row in db.read(sql, now_ms, *after, *values)]
+
+
+def waiting(db: Database, now_ms: int) -> list[str]:
+    """Boxes that are there, and have a command that waits to be sent."""
+    waits = "c.state = 'queued' AND c.expires > ? AND d.state = 'online'"
+    return [row[0] for row in db.read(f"SELECT DISTINCT d.name FROM command c JOIN device d ON d.name = c.device WHERE {waits}", now_ms)]  # noqa: S608
 
 
 def sent(db: Database, id: str) -> None:  # noqa: A002

@@ -95,8 +95,19 @@ class Post:
             self._anew, self._due = False, {""}
         while self._due:
             device = "" if "" in self._due else next(iter(self._due))
-            now = self._now_ms()
-            for order in await asyncio.to_thread(journal.due, self._db, device, now):
+            self._due.discard(device)  # before it is looked: what comes meanwhile is looked for again
+            try:
+                await self._send_to(device)
+            except Unavailable:
+                self._due.add(device)
+                raise
+
+    async def _send_to(self, device: str) -> None:
+        now, after, more = self._now_ms(), (0, ""), True
+        while more:
+            orders = await asyncio.to_thread(journal.due, self._db, device, now, after)
+            for order in orders:
                 if order.id not in self._publishing.values() and order.id not in self._sent and (mid := self._send(order, now)):
                     self._publishing[mid] = order.id
-            self._due.discard(device)
+            if more := len(orders) == journal.PAGE:
+                after = (orders[-1].issued, orders[-1].id)
