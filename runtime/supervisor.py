@@ -56,6 +56,9 @@ STOP_LIMIT_S = 1.5
 """Nodes get this long after SIGTERM; the whole stop stays under 2 s."""
 OWN_NODES = tuple(row for row in topology.NODES if not row.external)
 _PERIOD_MS = 50
+_AGAIN_NS = 1_000_000_000
+"""A reader that is ready may still be making its connections: what the others are is told again after so long."""
+_READERS = topology.link("nodes").dst
 _LONGEST_PLACE = 107 - len("/visavis-12345678/") - max(len(row.name) for row in topology.LINKS)
 _CHILD_ENV = {
     "OMP_NUM_THREADS": "1",
@@ -110,6 +113,8 @@ class Supervisor:
         self._stopping = False
         self._zmq = zmq.Context(1)
         self._events = Publisher(self._zmq, link_path(self.run_dir, "nodes"), topology.prefix("nodes"), NodeEvent)
+        self._told: dict[str, NodeEvent] = {}  # the newest of each node
+        self._again_ns = 0  # when they are told again; 0: nobody needs it
         self._desk = PackDesk(self._zmq, self.run_dir, str(pack or ""), nodes)
 
     def stop(self) -> None:
@@ -143,6 +148,10 @@ class Supervisor:
             beat_ns, beats, ready = self._board.read(self._lines[name])
             self._apply(name, *decide(life, Tick(beat_ns, ready), now))
             nodes.append(Progress(name, beats, self.lives[name].state is NodeState.READY, life.node.essential))
+        if self._again_ns and now >= self._again_ns:
+            self._again_ns = 0
+            for event in self._told.values():
+                self._events.send(msgspec.structs.replace(event, again=True))
         self._watchdog.progress(nodes, self._usable, now)
         if self._on_ready and self._usable:
             self._on_ready()
@@ -183,7 +192,11 @@ class Supervisor:
         if what.reason and what.reason != RENEWED:
             level = logging.ERROR if what.state is NodeState.GIVEN_UP else logging.WARNING
             log.log(level, "%s %s (restart %d)", life.node.name, what.reason, life.restarts)
-        self._events.send(NodeEvent(0, now, life.node.name, what.state, life.restarts, what.reason))
+        event = NodeEvent(0, now, life.node.name, what.state, life.restarts, what.reason)
+        self._told[life.node.name] = event
+        self._events.send(event)
+        if what.state is NodeState.READY and life.node.name in _READERS:
+            self._again_ns = now + _AGAIN_NS
         self._desk.announced(life.node.name, what, now)
 
     def _start(self, node: topology.Node) -> None:

@@ -161,7 +161,7 @@ class _Talk:
 
     def _falls(self, before: int | None) -> list[str]:
         events = [entry.what for entry in self._house.seen.all("bus nodes", self._mark, before)]
-        return [f"{event.node} {event.state.value}: {event.reason}" for event in events if event.state in _FALLS]
+        return [f"{event.node} {event.state.value}: {event.reason}" for event in events if event.state in _FALLS and not event.again]
 
 
 def _count(pid: int, what: str) -> int:

@@ -24,7 +24,7 @@ class NodeNews:
 
     def take(self, event: NodeEvent) -> None:
         """A node changed its state."""
-        if event.node not in _NAMES:
+        if event.again or event.node not in _NAMES:
             return
         if event.state is NodeState.READY and event.node in self._ready:
             self._ready[event.node]()

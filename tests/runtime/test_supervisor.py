@@ -17,9 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import zmq
 
 from runtime import topology
-from runtime.messages import NodeState
+from runtime.bus import Subscriber
+from runtime.context import link_path
+from runtime.messages import NodeEvent, NodeState
 from runtime.supervision import START_LIMIT_NS, Life, Tick, decide
 from runtime.supervisor import STOP_LIMIT_S, NoRunDir, PortInUse, Supervisor, check_port, make_run_dir
 from runtime.topology import Node
@@ -137,6 +140,28 @@ def test_a_kiosk_without_its_stage_is_not_ready(tmp_path):
         kiosk.state("stage", NodeState.GIVEN_UP)
         kiosk.state("voice", NodeState.READY)
     assert told == []
+
+
+@pytest.mark.system
+def test_a_reader_that_comes_back_is_told_how_the_others_are(tmp_path):
+    """Health in its second life hears each node's state once more, marked as no news: who waited for changes would never know them."""
+    with Kiosk(tmp_path, row("health"), row("voice")) as kiosk:
+        first = kiosk.state("health", NodeState.READY)
+        kiosk.state("voice", NodeState.READY)
+        context = zmq.Context(1)
+        path = link_path(kiosk.supervisor.run_dir, "nodes")
+        events = Subscriber(context, path, topology.prefix("nodes"), NodeEvent, topology.link("nodes").kind.value)
+        try:
+            os.kill(first, signal.SIGKILL)
+            heard: dict[str, tuple[NodeState, int]] = {}
+            deadline = time.monotonic() + LIMIT_S
+            while heard != {"health": (NodeState.READY, 1), "voice": (NodeState.READY, 0)}:
+                assert time.monotonic() < deadline, heard
+                select.select([events.fd], [], [], 0.1)
+                heard |= {event.node: (event.state, event.restarts) for event in events.receive() if event.again}
+        finally:
+            events.close()
+            context.destroy(linger=0)
 
 
 def test_a_node_whose_start_hangs_does_not_keep_the_screen_black(tmp_path):

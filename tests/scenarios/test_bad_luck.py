@@ -56,7 +56,8 @@ def shown(kiosk: Kiosk, since: int) -> list[list[str]]:
 def others_that_fell(kiosk: Kiosk, name: str, since: int) -> list[m.NodeEvent]:
     """Nodes that went down although nobody touched them."""
     events = kiosk.seen.all("bus nodes", since)
-    return [event for event in events if event.state in (m.NodeState.DOWN, m.NodeState.GIVEN_UP) and event.node != name]
+    fell = (m.NodeState.DOWN, m.NodeState.GIVEN_UP)
+    return [event for event in events if event.state in fell and event.node != name and not event.again]
 
 
 @pytest.mark.parametrize("name", [node.name for node in OWN_NODES])

@@ -448,7 +448,7 @@ class Kiosk:
         """Wait until node `name` is ready again."""
         event: m.NodeEvent = self.seen.wait(
             "bus nodes",
-            lambda event: event.node == name and event.state is m.NodeState.READY,
+            lambda event: event.node == name and event.state is m.NodeState.READY and not event.again,
             since=since,
             why=f"{name} is ready again",
         )

@@ -92,6 +92,7 @@ def test_who_fell_is_kept_when_the_log_is_forgotten(talk: _Talk) -> None:
     seen.add("bus nodes", NodeEvent(0, 1, "stage", NodeState.GIVEN_UP, 9, "cannot work"))
     assert talk.fallen == ["voice down: stuck", "stage given_up: cannot work"]
     assert len(talk.pass_time(0.0)) == 1
+    seen.add("bus nodes", NodeEvent(0, 1, "stage", NodeState.GIVEN_UP, 9, "cannot work", again=True))
     assert talk.fallen == ["voice down: stuck", "stage given_up: cannot work"]
 
 

@@ -108,7 +108,10 @@ class House:
     def wait_ready(self, name: str, since: int) -> Entry | None:
         """The moment when node `name`, which fell after the mark, is ready again."""
         return self.seen.wait(
-            "bus nodes", lambda event: event.node == name and event.state is m.NodeState.READY, since=since, limit_s=self.limit_s
+            "bus nodes",
+            lambda event: event.node == name and event.state is m.NodeState.READY and not event.again,
+            since=since,
+            limit_s=self.limit_s,
         )
 
     def missing(self) -> list[str]:
