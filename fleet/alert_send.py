@@ -22,6 +22,7 @@ import msgspec
 from fleet.alert_channels import Channel, Mail, Message, Security, Webhook, mail, sign
 from fleet.database import Database
 from fleet.errors import BadRequest, Unavailable
+from fleet.live import ALERTS
 
 __all__ = ["GIVE_UP_MS", "LAST_REFUSED", "Due", "Sender", "due", "pause_ms", "send_mail"]
 
@@ -84,10 +85,12 @@ def _channel(db: Database, name: str) -> tuple[Channel, str] | None:
 
 
 class Sender:
-    """Sends what is due. `secrets` is the folder of password files, `now` the wall time in ms. For the asyncio loop."""
+    """Sends what is due. `secrets` is the folder of password files, `now` the wall time in ms; `tell` hears ALERTS when something became
+    of a message. For the asyncio loop.
+    """
 
-    def __init__(self, db: Database, secrets: Path, now: Callable[[], int]) -> None:
-        self._db, self._secrets, self._now = db, secrets, now
+    def __init__(self, db: Database, secrets: Path, now: Callable[[], int], tell: Callable[[set[str]], None]) -> None:
+        self._db, self._secrets, self._now, self._tell = db, secrets, now, tell
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._session: aiohttp.ClientSession | None = None
 
@@ -119,7 +122,7 @@ class Sender:
             return
         found = await asyncio.to_thread(_channel, self._db, one.channel)
         if found is None or not found[0].enabled:
-            await asyncio.to_thread(_note, self._db, one, "given up", 0, "the channel is gone or turned off", self._now())
+            await self._became(one, "given up", 0, "the channel is gone or turned off", self._now())
             return
         error, never, remark = "", False, ""
         try:
@@ -134,11 +137,15 @@ class Sender:
             error, never = _line(failed), True
         now = self._now()
         if not error:
-            await asyncio.to_thread(_note, self._db, one, "sent", 0, remark, now)
+            await self._became(one, "sent", 0, remark, now)
         elif now - one.created >= GIVE_UP_MS or (never and one.attempts + 1 >= LAST_REFUSED):
-            await asyncio.to_thread(_note, self._db, one, "given up", 0, error, now)
+            await self._became(one, "given up", 0, error, now)
         else:
-            await asyncio.to_thread(_note, self._db, one, "queued", now + pause_ms(one.attempts + 1, random.random()), error, now)
+            await self._became(one, "queued", now + pause_ms(one.attempts + 1, random.random()), error, now)
+
+    async def _became(self, one: Due, state: str, due_ms: int, error: str, now_ms: int) -> None:
+        await asyncio.to_thread(_note, self._db, one, state, due_ms, error, now_ms)
+        self._tell({ALERTS})
 
     def _send(self, one: Due, channel: Channel, secret: str) -> Coroutine[Any, Any, str]:
         if isinstance(channel.to, Webhook):

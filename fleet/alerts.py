@@ -43,7 +43,7 @@ class Alerts:
         self._db, self._now, self._listening, self._mine, self._tell = db, now, listening, mine, tell
         self.fleet, self.console = fleet, console
         self._evaluator = Evaluator(db, fleet, console)
-        self._sender = Sender(db, folder / "secrets", now)
+        self._sender = Sender(db, folder / "secrets", now, tell)
         self._pruned = 0
 
     async def run(self, every_s: float) -> None:

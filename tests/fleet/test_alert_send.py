@@ -27,6 +27,7 @@ from fleet.alert_send import GIVE_UP_MS, LAST_REFUSED, Sender, pause_ms
 from fleet.authority import Authority
 from fleet.database import open_database
 from fleet.errors import BadRequest
+from fleet.live import ALERTS
 from runtime.telemetry.times import SystemTimes
 from tests.fleet.alert_child import clock
 from tests.fleet.test_alert_turn import Shop
@@ -76,7 +77,8 @@ class Post:
 
     def __init__(self, folder):
         self.db, self.now = open_database(folder / "fleet.db"), NOW
-        self.sender = Sender(self.db, folder / "secrets", lambda: self.now)
+        self.told: list[set[str]] = []
+        self.sender = Sender(self.db, folder / "secrets", lambda: self.now, self.told.append)
 
     def channel(self, to, **more):
         return desk.put_channel(self.db, Channel(**({"id": "ops", "title": "Ops", "to": to} | more)), "anna", NOW)
@@ -130,6 +132,7 @@ def test_a_webhook_that_fails_at_times(tmp_path):
             for _ in range(4):
                 await post.send(after_ms=60_000)
             assert [post.state().waiting, post.state().given_up, post.state().error] == [0, 0, ""]
+            assert post.told == [{ALERTS}] * 5  # pages that show the channel hear of each try's end
         names = [headers["webhook-id"] for headers, _ in hook.came]
         assert names == [f"test-{NOW}.ops"] * 4 + [f"test-{NOW + 1}.ops"]
         assert len({body for _, body in hook.came[:4]}) == 1
