@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -21,6 +22,7 @@ _RETRY_STATUS = frozenset((429, 500, 502, 503, 504))
 _LINE_MOST = 1_000_000
 _LEAST_TOKENS = 80
 """However short an answer is to be: a tool call with all of its slots has some sixty, and half of one is an error."""
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 _BRIEF = "(Answer in one short sentence.)"
 
 
@@ -47,6 +49,20 @@ class _Choice(msgspec.Struct):
 class _Chunk(msgspec.Struct):
     choices: list[_Choice] = []
     error: Any = None
+
+
+class _Refusal(msgspec.Struct):
+    error: Any = None
+
+
+def _kind(error: object) -> str:
+    """What a server's error calls itself, in brackets. Not its message: that may quote the request or the model, and so a visitor, and
+    errors are logged and shown.
+    """
+    fields = error if isinstance(error, dict) else {}
+    names = [str(fields[name]) for name in ("type", "code") if fields.get(name) is not None]
+    known = [name for name in names if _NAME.fullmatch(name)]
+    return f" ({', '.join(known)})" if known else ""
 
 
 class OpenAIEngine:
@@ -160,13 +176,17 @@ class OpenAIEngine:
         return body
 
     async def _refused(self, response: httpx.Response) -> None:
-        text = (await response.aread()).decode("utf-8", "replace")
-        line = " ".join(text.split())[:160]
-        message = f"language model at {self._url} refused: HTTP {response.status_code}{': ' + line if line else ''}"
+        try:
+            kind = _kind(msgspec.json.decode(await response.aread(), type=_Refusal).error)
+        except (msgspec.DecodeError, msgspec.ValidationError):
+            kind = ""
+        message = f"language model at {self._url} refused: HTTP {response.status_code}{kind}"
         if response.status_code in _RETRY_STATUS:
             raise _RetryableError(message)
         if response.status_code in (401, 403):
             message += " (check language.api_key_env)"
+        elif response.status_code == httpx.codes.NOT_FOUND:
+            message += " (check language.base_url and language.model)"
         raise EngineError(message)
 
 
@@ -205,7 +225,7 @@ class _Reader:
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             raise _ChunkError(f"sent what is no chat completion chunk: {error}") from error
         if chunk.error:
-            raise _ChunkError(f"reported: {' '.join(str(chunk.error).split())[:160]}")
+            raise _ChunkError(f"reported an error{_kind(chunk.error)}")
         events: list[Event] = []
         for choice in chunk.choices[:1]:
             for piece in choice.delta.tool_calls or ():
@@ -228,7 +248,7 @@ class _Reader:
     def _call(self, name: str, arguments: str) -> ToolCall:
         tool = self._tools.get(name)
         if tool is None:
-            raise _ChunkError(f"called a tool that does not exist: {name[:60]!r}")
+            raise _ChunkError("called a tool that does not exist")
         try:
             given = json.loads(arguments or "{}")
         except json.JSONDecodeError as error:

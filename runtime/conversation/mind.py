@@ -99,6 +99,10 @@ class Mind:
         best = request.passages[0] if request.passages else None
         return self._passage(state, best) if best and best.score >= ANSWERED else self._unsure(state)
 
+    def forget(self) -> None:
+        """The visit is over: no word of it stays in what was looked up."""
+        self._grounded.forget()
+
     def finish(self, state: State, turn: int, text: str, answer: Answer) -> State:
         """The state with this exchange in it."""
         state = msgspec.structs.replace(state, last=answer.text or state.last, last_expects=answer.expects)

@@ -184,6 +184,7 @@ class Dialogue:
             self._house.mark(f"objective:{name}", self.state.turns[-1].turn if self.state.turns else 0)
         self._pending = self._last = None
         self._cancel()
+        self.mind.forget()
         self.state = State(visit=visit)
         self._house.checkpoint.erase()
         self._house.notice("staff-called", "")

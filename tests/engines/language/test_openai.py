@@ -119,8 +119,9 @@ def test_a_tool_call_split_over_chunks_becomes_one_call() -> None:
     [
         (raw(b"data: {not json\n\n"), "sent what is no chat completion chunk"),
         (raw(b'data: {"choices": 7}\n\n'), "sent what is no chat completion chunk"),
-        (raw(b'data: {"error": {"message": "out of memory"}}\n\n'), "out of memory"),
-        (status(400, "bad\nrequest"), "refused: HTTP 400: bad request"),
+        (raw(b'data: {"error": {"message": "no", "code": "out_of_memory"}}\n\n'), "reported an error (out_of_memory)"),
+        (status(400, "bad\nrequest"), "refused: HTTP 400"),
+        (status(404, '{"error": {"type": "api_error", "message": "no model x"}}'), "HTTP 404 (api_error) (check language.base_url and"),
         (status(401), "check language.api_key_env"),
         (calls("launchMissiles", "{}"), "called a tool that does not exist"),
         (calls("orderDrink", '{"coffeeDrink": '), "arguments that are no JSON"),
@@ -134,6 +135,24 @@ def test_a_server_that_misbehaves_is_one_clear_line(handler: Handler, words: str
     assert words in str(caught.value)
     assert "127.0.0.1" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        status(400, '{"error": {"message": "cannot parse: my name is Zappa", "type": "Zappa, of all", "code": 400}}'),
+        status(500, "upstream said Zappa"),
+        raw(b'data: {"error": {"message": "too long: Zappa"}}\n\n'),
+        raw(b'data: {"choices": "Zappa"}\n\n'),
+        calls("orderDrink", '{"coffeeDrink": "Zappa'),
+        calls("orderZappa!", "{}"),
+    ],
+)
+def test_an_error_quotes_nothing_that_a_visitor_may_have_said(handler: Handler) -> None:
+    """It is logged and shown; a server may put the request or the model's words into it."""
+    with pytest.raises(EngineError) as caught:
+        talk(handler, handler)
+    assert "Zappa" not in str(caught.value)
 
 
 def test_a_refused_request_is_tried_once_more() -> None:

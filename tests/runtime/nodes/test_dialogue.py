@@ -15,6 +15,7 @@ from aiohttp import web
 
 from engines.language import GroundedEngine, LanguageEngine
 from engines.language.openai import OpenAIEngine
+from engines.language.words import similarity
 from runtime.config import THINKING_LIMIT_S, Config
 from runtime.conversation.floor import FloorRules, FloorState, Tick, decide, floor_of
 from runtime.messages import (
@@ -204,6 +205,16 @@ def test_with_the_visit_everything_ends(pack: Pack) -> None:
     assert dialogue.state.turns == ()
     assert dialogue.state.order is None
     assert Checkpoint(house.fd).load() is None
+
+
+def test_no_word_of_a_visit_stays_in_what_was_looked_up(pack: Pack) -> None:
+    """A word that nobody knows is compared with many: the table goes with the visit."""
+    dialogue = make(pack, House())
+    dialogue.on_floor(floor(1, 1))
+    dialogue.on_ask(ask(1, "do you sell zeppelins"))
+    assert similarity.cache_info().currsize
+    dialogue.on_floor(floor(2, 0, visit=2))
+    assert similarity.cache_info().currsize == 0
 
 
 def test_a_visit_tells_which_objectives_it_reached(pack: Pack) -> None:
