@@ -63,11 +63,7 @@ class Levers:
     def __enter__(self) -> Levers:  # noqa: PYI034 - Self is newer than Python 3.10
         for trouble in self.restore():
             log.warning("what a crash left: %s", trouble)
-        self._find_fans()
-        try:
-            self.modes = self._modes.names()
-        except LeverError as error:
-            self.why_not["power mode"] = str(error)
+        self.look()
         if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             # By default SIGTERM ends Python without leaving any block.
             self._old_handler = signal.signal(signal.SIGTERM, _leave)
@@ -83,6 +79,21 @@ class Levers:
     def fans(self) -> tuple[str, ...]:
         """The fans that are ours."""
         return tuple(fan.name for fan in self._fans) or ((self._jtop_fan,) if self._jtop_fan else ())
+
+    @property
+    def owes(self) -> bool:
+        """Whether something is not as it was found: it is driven, or could not be put back."""
+        before = self._before
+        return bool(before.files or before.fan_profile or before.power_mode or before.clocks_pinned is not None)
+
+    def look(self) -> None:
+        """Look what is ours. What failed once may be there again: a service that had not started, a device that was busy."""
+        self._find_fans()
+        self.modes = ()
+        try:
+            self.modes = self._modes.names()
+        except LeverError as error:
+            self.why_not["power mode"] = str(error)
 
     def set_fan(self, duty: float) -> float:
         """Drive our fans with `duty` (0 to 1), never slower than the box had them; gives the duty of the first.
@@ -102,13 +113,17 @@ class Levers:
         for fan in self._fans:
             found = fan.saved()
             if not found.keys() <= self._before.files.keys():
-                self._before.files.update(found)
+                self._before.files = found | self._before.files  # what is still to be put back is older than what is found
                 self._save()
         return [fan.drive(duty, self._before.files) for fan in self._fans][0]  # noqa: RUF015 - all are driven
 
     def power_mode(self) -> str:
         """The mode that is on. Raises LeverError."""
         return self._modes.current()
+
+    def usual_power_mode(self) -> str:
+        """The mode that was on before it was ours. Raises LeverError."""
+        return self._before.power_mode or self._modes.current()
 
     def set_power_mode(self, name: str) -> None:
         """Switch the power mode. Raises LeverError."""
@@ -129,7 +144,8 @@ class Levers:
     def restore(self) -> list[str]:
         """Put back what the record names; one line for each thing that could not be, which stays in the record for the next try."""
         try:
-            before = msgspec.json.decode(self._record.read_bytes(), type=_Before)
+            kept = self._record.read_bytes()
+            before = msgspec.json.decode(kept, type=_Before)
         except FileNotFoundError:
             self._before = _Before(boot_id=_boot_id(self._root))
             return []
@@ -138,22 +154,37 @@ class Levers:
                 self._record.unlink()
             self._before = _Before(boot_id=_boot_id(self._root))
             return [f"{self._record} cannot be read ({error}): fan and power mode stay as they are"]
-        troubles: list[str] = []
         if before.boot_id != _boot_id(self._root):
             before.boot_id, before.files = _boot_id(self._root), {}
         foreign = self._drop_foreign(before.files)
-        for path in sorted(before.files):  # pwm1 before pwm1_enable: automatic control comes last
-            troubles += _try(put, Path(path), before.files[path])
-        if before.fan_profile:
-            troubles += _try(self._jtop.set_fan_profile, *before.fan_profile)
-        if before.power_mode:
-            troubles += _try(self._modes.set, before.power_mode)
-        if before.clocks_pinned is not None:
-            troubles += _try(self._jtop.set_clocks, before.clocks_pinned)
-        self._before = before if troubles else _Before(boot_id=_boot_id(self._root))
+        troubles = self._put_back(before)
+        self._before = before
         if not troubles:
-            troubles += _try(_forget, self._record)
+            troubles = _try(_forget, self._record)
+        elif msgspec.json.encode(before) != kept:
+            troubles += _try(self._save)
         return foreign + troubles
+
+    def _put_back(self, before: _Before) -> list[str]:
+        """What is as it was leaves `before`: once it has its own control again, the box may choose anew. Gives a line for what failed."""
+        troubles: list[str] = []
+        for path in sorted(before.files):  # pwm1 before pwm1_enable: automatic control comes last
+            if not (failed := _try(put, Path(path), before.files[path])):
+                del before.files[path]
+            troubles += failed
+        if before.fan_profile:
+            if not (failed := _try(self._jtop.set_fan_profile, *before.fan_profile)):
+                before.fan_profile, before.fan_percent = None, 0.0
+            troubles += failed
+        if before.power_mode:
+            if not (failed := _try(self._modes.set, before.power_mode)):
+                before.power_mode = ""
+            troubles += failed
+        if before.clocks_pinned is not None:
+            if not (failed := _try(self._jtop.set_clocks, before.clocks_pinned)):
+                before.clocks_pinned = None
+            troubles += failed
+        return troubles
 
     def _drop_foreign(self, files: dict[str, str]) -> list[str]:
         """Forget what is no setting of a fan: the record may belong to a user who may do less than this process."""
@@ -169,8 +200,9 @@ class Levers:
         return [f"{self._record}: {path} is no fan's setting, left as it is" for path in foreign]
 
     def _find_fans(self) -> None:
+        self._jtop_fan = ""
         self._fans, self.why_not = find_fans(self._root, self._fan_names)
-        if nvfancontrol_runs(self._root):
+        if nvfancontrol_runs(self._root) or self._before.fan_profile:  # it rests while jtop has the fan from us
             with suppress(LeverError):
                 self._jtop_fan = self._jtop.fan()[0]  # jtop knows how to take it from that service
                 self.why_not = {}

@@ -174,7 +174,7 @@ class Governor:
         for trouble in self._hands.troubles():
             self._ctx.log.warning("%s", trouble)
         usual = self._ladder.setting(self._ladder.heat.at[0])
-        self._hands.want(None if (setting.fan, setting.mode) == (usual.fan, usual.mode) else (setting.fan, setting.mode))
+        self._hands.want(None if (setting.fan, setting.mode) == (usual.fan, usual.mode) else (setting.fan, setting.mode), now)
 
     def _raise_alarm(self, alarm: str, now: int) -> None:
         """One line for the technician as long as it holds, and a minute more."""
