@@ -291,7 +291,7 @@ ROUTES: tuple[Route, ...] = (
     row("GET", "/events", _V, _events, "Events, the newest first", answer=list[Told], query=EventQuery, scoped=True),
     row("GET", "/audit", _A, _audit, "Who did what", answer=list[Audited], query=AuditQuery),
     row("GET", "/catalogue", _V, _catalogue, "Metrics, events, commands and settings as data", answer=dict[str, Any], scoped=True),
-    row("GET", "/live", _V, _live, "Server-sent events: which boxes changed", scoped=True),
+    row("GET", "/live", _V, _live, "Server-sent events: which boxes changed", scoped=True, stream=True),
     *ALERT_ROUTES,
     *JOB_ROUTES,
     *RENEWAL_ROUTES,

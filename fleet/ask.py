@@ -12,6 +12,7 @@ from aiohttp import web
 from fleet import accounts, journal
 from fleet.accounts import Identity, Role
 from fleet.errors import BadRequest, FleetError
+from fleet.tasks import Through
 
 if TYPE_CHECKING:
     from fleet.controller import Controller
@@ -89,6 +90,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     role: Role | None
     summary: str
     scoped: bool = False  # somebody who is limited to some boxes may ask too, and gets no more than those
+    stream: bool = False  # ends when its client is gone; all others end what they began: half of it would be neither told nor counted
     do: Callable[[Ask], Awaitable[Any]]
     answer: Any = None
     body: Any = None
@@ -124,7 +126,23 @@ def _failed(status: int, text: str, **headers: str) -> web.Response:
     return response
 
 
-def handler(controller: Controller, route: Route, cookie: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+async def _done(controller: Controller, route: Route, request: web.Request, who: Identity | None, data: bytes) -> web.StreamResponse:
+    try:
+        body = msgspec.json.decode(data, type=route.body) if route.body else None
+        query = msgspec.convert(dict(request.query), route.query, strict=False) if route.query else None
+        done = await route.do(Ask(request, controller, who, body, query))
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return _failed(400, f"not what this takes: {error}")
+    except BadRequest as error:
+        return _failed(400, str(error))
+    except FleetError as error:
+        return _failed(503, str(error))
+    except web.HTTPException as error:  # aiohttp takes it raised only, and whoever is gone raises nothing
+        return web.Response(status=error.status, body=error.body, headers=error.headers)
+    return done if isinstance(done, web.StreamResponse) else answer(done)
+
+
+def handler(controller: Controller, route: Route, cookie: str, through: Through) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """The aiohttp handler of a row."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -141,17 +159,8 @@ def handler(controller: Controller, route: Route, cookie: str) -> Callable[[web.
         # A page of another site can send our cookie's owner here, but not with this header.
         if request.method != "GET" and request.headers.get("X-Visavis") != "1" and (who is None or who.session):
             return _failed(403, "requests that change something need the header X-Visavis: 1")
-        try:
-            body = msgspec.json.decode(await request.read(), type=route.body) if route.body else None
-            query = msgspec.convert(dict(request.query), route.query, strict=False) if route.query else None
-            done = await route.do(Ask(request, controller, who, body, query))
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            return _failed(400, f"not what this takes: {error}")
-        except BadRequest as error:
-            return _failed(400, str(error))
-        except FleetError as error:
-            return _failed(503, str(error))
-        return done if isinstance(done, web.StreamResponse) else answer(done)
+        work = _done(controller, route, request, who, await request.read() if route.body else b"")
+        return await (work if route.stream else through.do(work))
 
     return handle
 

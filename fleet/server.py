@@ -15,6 +15,7 @@ from fleet.api import ROUTES
 from fleet.ask import HEADERS, handler
 from fleet.authority import Issued, write_private
 from fleet.errors import PortTaken
+from fleet.tasks import Through
 
 if TYPE_CHECKING:
     from fleet.controller import Controller
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Server"]
 
 _CONSOLE = Path(__file__).parent / "console"
+_ENDING_S = 10.0
+"""So long what was asked for may take to end when the controller does."""
 _KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
@@ -29,10 +32,10 @@ class Server:
     """`start`, then `close`."""
 
     def __init__(self, controller: Controller) -> None:
-        self._controller = controller
+        self._controller, self._through = controller, Through()
         app = web.Application(client_max_size=256 * 1024)
         for route in ROUTES:
-            app.router.add_route(route.method, route.path, handler(controller, route, controller.cookie))
+            app.router.add_route(route.method, route.path, handler(controller, route, controller.cookie, self._through))
         files = {file.relative_to(_CONSOLE).as_posix(): file for file in _CONSOLE.rglob("*") if file.suffix in _KINDS}
         app.router.add_get("/", _file(files["index.html"]))
         for name, file in files.items():
@@ -66,8 +69,9 @@ class Server:
             raise PortTaken(f"the console cannot listen at {settings.host}:{settings.port}: {error.strerror}; choose --port") from error
 
     async def close(self) -> None:
-        """End all connections."""
+        """End all connections, and what was asked for before."""
         await self._runner.cleanup()
+        await self._through.close(_ENDING_S)
 
     @property
     def _local(self) -> bool:

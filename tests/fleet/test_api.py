@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import threading
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import httpx
 import msgspec
 import pytest
 
 import runtime.telemetry as t
-from fleet import accounts
+from fleet import accounts, journal
 from fleet.api import ROUTES
+from fleet.database import open_database
 from tests.fleet.support import Fleet
 from tests.runtime.telemetry.support import HandTimes
+from tests.support.harness import LIMIT_S
 
 pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore:unclosed <ssl:ResourceWarning")]
 
@@ -247,6 +251,66 @@ def test_a_command_that_was_lost_with_the_session(fleet, admin, stranger):
     assert again.say(t.UpKind.EVENT, t.EventBody(code="kiosk_started")) == 0
     again.wait(again.acked)
     assert not [message for message in again.came if message.topic.endswith("/command")]
+
+
+@contextmanager
+def half_way(fleet, module, name, path, body, token=""):
+    """The socket of a client that has sent a request, while the call of `module.name` for it waits; at the end of the block it goes on."""
+    began, go = threading.Event(), threading.Event()
+    real = getattr(module, name)
+
+    def waits(*given, **more):
+        began.set()
+        assert go.wait(LIMIT_S)
+        return real(*given, **more)
+
+    data = msgspec.json.encode(body)
+    lines = ["Host: localhost", "X-Visavis: 1", f"Content-Length: {len(data)}", *([f"Authorization: Bearer {token}"] if token else [])]
+    there = (fleet.settings.host, fleet.settings.port)
+    with pytest.MonkeyPatch.context() as patch, socket.create_connection(there, LIMIT_S) as client:
+        patch.setattr(module, name, waits)
+        client.sendall("\r\n".join([f"POST /api/v1{path} HTTP/1.1", *lines, "", ""]).encode() + data)
+        assert began.wait(LIMIT_S)
+        yield client
+    go.set()
+
+
+def hang_up(fleet, client):
+    """Close a client's connection, and wait until the server knows."""
+    port = client.getsockname()[1]
+    client.close()
+    connections = fleet.controller.server._runner.server
+    fleet.until(lambda: port not in {one.transport.get_extra_info("peername")[1] for one in connections.connections if one.transport})
+
+
+def test_a_client_that_hangs_up(fleet, admin, monkeypatch):
+    """What it began is ended all the same: its command goes out and is in the audit log; its wrong password counts."""
+    token = admin.post("/tokens", json={"title": "program", "role": "admin"}).json()["token"]
+    fleet.enrol("box-1")
+    told = []
+    monkeypatch.setattr(fleet.controller.post, "due", told.append)
+    with half_way(fleet, journal, "order", "/devices/box-1/commands", {"name": "ping"}, token) as client:
+        hang_up(fleet, client)
+    fleet.until(lambda: journal.audited(fleet.db, target="box-1"))
+    assert told == ["box-1"]
+    now = fleet.times.wall_ms()
+    for number in range(5):
+        with half_way(fleet, accounts, "sign_in", "/session", {"name": "bert", "password": f"guess {number}"}) as client:
+            hang_up(fleet, client)
+        fleet.until(lambda: len(journal.audited(fleet.db, target="bert")) > number)  # noqa: B023 - at once
+    assert fleet.controller.throttle.wait_ms("bert", "127.0.0.1", now) > 0
+
+
+def test_a_request_while_the_controller_ends(fleet, admin):
+    """Its connection is closed, but what it began is ended first."""
+    token = admin.post("/tokens", json={"title": "program", "role": "admin"}).json()["token"]
+    fleet.enrol("box-1")
+    with half_way(fleet, journal, "order", "/devices/box-1/commands", {"name": "ping"}, token) as client:
+        fleet.loop.call_soon_threadsafe(fleet.stopping.set)
+        assert client.recv(1) == b""
+    fleet.thread.join(LIMIT_S)
+    with closing(open_database(fleet.settings.store)) as db:
+        assert [row.action for row in journal.audited(db, target="box-1")] == ["command"]
 
 
 def test_mistakes_are_one_line(fleet, admin):

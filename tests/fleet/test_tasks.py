@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from fleet.tasks import end
+from fleet.tasks import Through, end
 
 pytestmark = pytest.mark.unit
 
@@ -52,3 +52,42 @@ def test_what_a_task_raises_stops_nobody():
         await end([])
 
     asyncio.run(run())
+
+
+def test_work_that_goes_through(caplog):
+    """Whoever waits gets what it makes or raises; when who waited is gone it ends all the same, and what it raises is logged; at the end
+    what takes too long is cancelled.
+    """
+
+    async def run():
+        through, go, done = Through(), asyncio.Event(), []
+
+        async def work(what, error=None):
+            await go.wait()
+            done.append(what)
+            if error:
+                raise error
+            return what
+
+        waiting = asyncio.create_task(through.do(work("one")))
+        gone = [asyncio.create_task(through.do(work(what, error))) for what, error in (("two", None), ("three", OSError("broken")))]
+        raising = asyncio.create_task(through.do(work("four", KeyError("told"))))
+        await asyncio.sleep(0)
+        for task in gone:
+            task.cancel()
+        await asyncio.wait(gone)
+        assert all(task.cancelled() for task in gone)
+        go.set()
+        assert await waiting == "one"
+        with pytest.raises(KeyError, match="told"):
+            await raising
+        await through.close(60)
+        assert done == ["one", "two", "three", "four"]
+        endless = asyncio.create_task(through.do(asyncio.Event().wait()))
+        await asyncio.sleep(0)
+        await through.close(0)
+        await asyncio.wait([endless])
+        assert endless.cancelled()
+
+    asyncio.run(run())
+    assert [record.exc_info[1].args for record in caplog.records] == [("broken",)]
