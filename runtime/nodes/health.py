@@ -19,6 +19,7 @@ __all__ = ["Health", "Processes", "Records", "main"]
 
 MS = 1_000_000
 _HEARING = ("speech_end", "silence", "judged", "transcript")
+_OBJECTIVE = "objective:"
 _FLUSH_NS = 30_000 * MS
 _HEARING_NS = 15_000 * MS  # a speech end that lies further before the grant belongs to something else
 _EVERY_NS = 5_000 * MS
@@ -37,12 +38,14 @@ class Records:
     """Marks in, turn records out.
 
     Hearing happens before there is a turn: the listener knows only the epoch in which somebody spoke, and a reply prepared on speculation
-    has a later one. So the marks of hearing are kept apart, and a granted turn is given the last ones before its grant.
+    has a later one. So the marks of hearing are kept apart, and a granted turn is given the last ones before its grant. What a visit has
+    reached is known at its end, long after its last turn was written: it belongs to no record and is counted.
     """
 
     def __init__(self) -> None:
         self.superseded = 0
         self.late = 0
+        self.objectives: dict[str, int] = {}  # visits that reached it, by the name it has in the pack
         self._turns: dict[int, _Turn] = {}
         self._hearing: deque[tuple[str, int, float]] = deque(maxlen=512)
         self._done = 0  # newest turn that was written
@@ -52,6 +55,10 @@ class Records:
         """Take one mark; returns the records that are complete now."""
         if mark.stage in _HEARING:
             self._hearing.append((mark.stage, mark.t_ns, mark.value))
+            return []
+        if mark.stage.startswith(_OBJECTIVE):
+            name = mark.stage.removeprefix(_OBJECTIVE)
+            self.objectives[name] = self.objectives.get(name, 0) + 1
             return []
         if mark.turn <= self._done:
             self.late += 1
@@ -226,6 +233,7 @@ class Health:
             "recent": self._recent.figures(now),
             "superseded": self._records.superseded,
             "late_marks": self._records.late,
+            "objectives": self._records.objectives,
             "unwritten": self._unwritten,
         }
         try:

@@ -77,6 +77,17 @@ def test_a_turn_that_is_never_heard_is_written_after_a_while():
     assert records.late == 1
 
 
+def test_what_a_visit_reached_is_counted_whenever_it_is_told():
+    """The end of a visit comes when its last turn was written long ago, or before, or without any turn: counted by name, never late."""
+    records = Records()
+    marks(records, (5, "granted", 0), (5, "sound_heard", 100), (5, "objective:order", 200), (0, "objective:wifi", 210))
+    (record,) = records.expire(31_000 * MS)
+    assert list(record["stages"]) == ["granted", "sound_heard"]
+    marks(records, (5, "objective:order", 60_000))
+    assert records.objectives == {"order": 2, "wifi": 1}
+    assert (records.late, records.rest()) == (0, [])
+
+
 stages = st.sampled_from(["speech_end", "silence", "judged", "asked", "granted", "sound_heard", "silent"])
 
 
@@ -120,6 +131,9 @@ def test_timeline_and_state(tmp_path):
         told.health.handle(NodeStats(0, 0, "voice", msgspec.json.encode({"links": {"speech": {"sent": 4}}})))
         told.turn(5)
         told.turn(7)
+        told.health.handle(Mark(5, 0, "objective:order"))
+        told.clock.advance(10)
+        told.health.tick()
         told.health.close()
         lines = [json.loads(line) for line in (tmp_path / "timeline.jsonl").read_text().splitlines()]
         assert [(line["turn"], line["visit"], line["after_speech_end_ms"]["granted"]) for line in lines] == [
@@ -131,6 +145,7 @@ def test_timeline_and_state(tmp_path):
         assert state["nodes"]["voice"]["stats"]["links"]["speech"]["sent"] == 4
         assert state["nodes"]["supervisor"]["process"]["pss_mb"] > 1
         assert state["turns"] == 1
+        assert state["objectives"] == {"order": 1}
 
 
 def test_a_disk_that_takes_nothing(tmp_path):
