@@ -99,6 +99,7 @@ METRICS: tuple[Metric, ...] = (
     _row("turns", "Turns", Group.TALK, Type.COUNT),
     _row("turns_aborted", "Turns the visitor stopped", Group.TALK, Type.COUNT),
     _row("turns_superseded", "Answers prepared in vain", Group.TALK, Type.COUNT),
+    _row("objectives", "Objectives of the pack that visits reached", Group.TALK, Type.COUNT),
     _row("session", "Visit", Group.TALK, Type.NAME, values=("attract", "engaged", "still_there")),
     _row("stage_p50_ms", "After the end of speech, median", Group.TALK, Type.FLOAT, "ms", per=Per.STAGE, deadband=20, high=60_000),
     _row(

@@ -56,6 +56,7 @@ class House(msgspec.Struct, frozen=True):
     nodes: dict[str, NodeView] = {}
     turns: int = 0
     superseded: int = 0
+    objectives: dict[str, int] = {}
     recent: Figures = Figures()
 
 
@@ -109,6 +110,7 @@ class Collector:
 
     def _of_house(self, house: House) -> dict[str, Value]:
         values: dict[str, Value] = {"turns": house.turns, "turns_superseded": house.superseded, "turns_aborted": house.recent.aborted}
+        values["objectives"] = sum(house.objectives.values())  # their names are the pack's own and stay on the box
         for stage, spread in house.recent.stages.items():
             values[f"stage_p50_ms.{stage}"] = spread.p50
             values[f"stage_p95_ms.{stage}"] = spread.p95

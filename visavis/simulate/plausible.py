@@ -31,7 +31,9 @@ class Machine:
         self._rng, self._hot = rng, hot
         self._phase, self._base = rng.random(), (84.0 if hot else rng.uniform(48, 66))
         self._last_s = 0.0
-        self._counts: dict[str, float] = dict.fromkeys(("visits", "turns", "aborted", "superseded", "beats", "skipped", "underruns"), 0.0)
+        self._counts: dict[str, float] = dict.fromkeys(
+            ("visits", "turns", "aborted", "superseded", "objectives", "beats", "skipped", "underruns"), 0.0
+        )
         self._stages: dict[str, Value] = {}
         self._cpu = {node: rng.uniform(2, 30) for node in NODES}
         self._restarts = dict.fromkeys(NODES, 0)
@@ -63,6 +65,7 @@ class Machine:
             "turns": counts["turns"],
             "turns_aborted": counts["aborted"],
             "turns_superseded": counts["superseded"],
+            "objectives": counts["objectives"],
             "session": "engaged" if visiting else "attract",
             "fps": round(rng.gauss(29.6, 0.3), 1),
             "frames_skipped": counts["skipped"],
@@ -105,6 +108,7 @@ class Machine:
         counts["turns"] += passed_s / 12
         counts["aborted"] += passed_s / 400
         counts["superseded"] += passed_s / 200
+        counts["objectives"] += passed_s / 120
         counts["skipped"] += rng.random() < 0.05
         for stage in STAGES:
             middle = _STAGE_MS[stage] * rng.uniform(0.9, 1.15)

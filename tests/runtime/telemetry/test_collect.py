@@ -28,7 +28,13 @@ def house(tmp_path, now=100 * SECOND, **more):
     renderer = node | {
         "stats": {"rings": {"video": ring}, "links": {"words": link, "playhead": latest}, "values": {"rung": 2, "secret": 1}}
     }
-    state = {"t_ns": now, "nodes": {"voice": node, "renderer": renderer, "intruder": node}, "turns": 12, "superseded": 3}
+    state = {
+        "t_ns": now,
+        "nodes": {"voice": node, "renderer": renderer, "intruder": node},
+        "turns": 12,
+        "superseded": 3,
+        "objectives": {"order": 4, "wifi": 1},
+    }
     state["recent"] = {
         "aborted": 1,
         "stages": {"sound_heard": {"p50": 480.0, "p95": 900.0, "n": 10}, "intruder": {"p50": 1.0, "p95": 1.0, "n": 1}},
@@ -47,6 +53,7 @@ def test_the_house_as_metrics(tmp_path):
     found = figures(Collector(["voice", "renderer"]), house(tmp_path))
     assert found["turns"] == 12
     assert found["turns_aborted"] == 1
+    assert found["objectives"] == 5
     assert found["stage_p95_ms.sound_heard"] == 900.0
     assert found["node_state.voice"] == "ready"
     assert found["node_restarts.voice"] == 2
