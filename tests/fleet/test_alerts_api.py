@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import msgspec
 import pytest
@@ -11,7 +13,7 @@ import runtime.telemetry as t
 from fleet import accounts, journal
 from fleet.alert_rules import DEFAULTS
 from fleet.alerts import LISTEN_MS
-from tests.fleet.support import Fleet, SetTimes, Stranger
+from tests.fleet.support import LIMIT_S, Fleet, SetTimes, Stranger
 from tests.fleet.test_api import PASSWORD, client, signed_in
 
 pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore:unclosed <ssl:ResourceWarning")]
@@ -112,6 +114,54 @@ def test_roles(leaping, boss):
         for path in ("/alert-rules/missing", "/alert-windows/night", "/alert-channels/ops"):
             assert boss.delete(path).status_code == 200
             assert boss.delete(path).status_code == 400
+
+
+class Slow(BaseHTTPRequestHandler):
+    """A webhook that takes a message when it `may`."""
+
+    may = threading.Event()
+
+    def do_POST(self):
+        assert self.may.wait(LIMIT_S)
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def upto_quiet(lines):
+    """What the stream says, until it has named alerts or had nothing to say three times, which are 45 seconds."""
+    quiet = 0
+    for line in lines:
+        yield line
+        quiet += line == ": still here"
+        if line == "event: alerts" or quiet == 3:
+            return
+
+
+def test_what_became_of_a_test_is_told_live(leaping, boss):
+    """Once that it was asked for, and again when the webhook, which takes its time, has taken it: pages that show the channel load anew."""
+    server = HTTPServer(("127.0.0.1", 0), Slow)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        hook = {"id": "slow", "title": "Slow", "to": {"kind": "webhook", "url": f"http://127.0.0.1:{server.server_port}/"}}
+        assert boss.put("/alert-channels/slow", json=hook).status_code == 200
+        with boss.stream("GET", "/live", timeout=60) as stream:
+            lines = stream.iter_lines()
+            assert next(lines) == "retry: 2000"
+            assert boss.post("/alert-channels/slow/test").status_code == 200
+            assert "event: alerts" in upto_quiet(lines)
+            assert [one["waiting"] for one in boss.get("/alert-channels").json()] == [1]
+            Slow.may.set()
+            assert "event: alerts" in upto_quiet(lines)
+        leaping.until(lambda: [one["waiting"] for one in boss.get("/alert-channels").json()] == [0])
+    finally:
+        Slow.may.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def test_mistakes_are_one_line(boss):

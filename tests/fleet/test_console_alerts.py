@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
 import pytest
 
 import runtime.telemetry as t
 from fleet import accounts, alert_desk
-from fleet.alert_channels import Channel, Webhook
 from fleet.alerts import LISTEN_MS
 from fleet.scopes import parse
 from tests.fleet.support import Fleet, Stranger
@@ -175,46 +171,6 @@ def test_maintenance_and_who_is_told(opened, shop):
     page.click("text=Make it")
     page.wait_for_selector("li.alert:has-text('anna@example.com by mail.example.com')")
     assert len(alert_desk.channels(shop.db)) == 2
-
-
-class Slow(BaseHTTPRequestHandler):
-    """A webhook that takes a message when `may` is set."""
-
-    may = threading.Event()
-
-    def do_POST(self):
-        assert self.may.wait(LIMIT_MS / 1000)
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
-def test_what_became_of_a_test_is_shown_by_itself(opened, shop):
-    """A webhook that takes its time: it waits, and once it has taken the message the page says so; nobody loads anything anew."""
-    server = HTTPServer(("127.0.0.1", 0), Slow)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        to = Webhook(url=f"http://127.0.0.1:{server.server_port}/")
-        alert_desk.put_channel(shop.db, Channel(id="slow", title="Slow", to=to), "anna", shop.times.wall_ms())
-        page, loads = opened("alerts/channels"), []
-        row = page.locator("li.alert", has_text="Slow")
-        row.get_by_text("Nothing to tell yet").wait_for()
-        page.on("response", lambda answer: loads.append(answer) if answer.url.endswith("/alert-channels") else None)
-        row.get_by_role("button", name="Test").click()
-        row.get_by_text("1 wait").wait_for()
-        while len(loads) < 2:  # one after the click, one because it was queued: from here on only what became of it can be the reason
-            page.wait_for_event("response")
-        Slow.may.set()
-        row.get_by_text("Told now").wait_for()
-    finally:
-        Slow.may.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
-        alert_desk.delete(shop.db, "alert_channel", "slow")
 
 
 def test_a_viewer_only_sees(opened):
