@@ -35,8 +35,8 @@ __all__ = ["Face", "load_checkpoint", "train"]
 
 WINDOW, BATCH, BODY_BATCH, FLOW_BATCH = 224, 8, 4, 24
 RATE, PLATE_RATE, SHADE_RATE, EMA = 1.5e-3, 4e-3, 2e-3, 0.998
-LABELS = 0.03, 0.003  # weight of the rig's points, first and last: hair has depth, in the end its picture knows better
-UNLIKE = 0.2  # weight of 1 - SSIM
+LABELS = 0.03, 0.0008  # weight of the rig's points, first and last: hair has depth, in the end its picture knows better
+UNLIKE = 0.2, 0.8  # weight of 1 - SSIM, first and last: it finds the strands once the features lie where they belong
 TURNED_DEGREES, TURNED_SHARE = 3.0, 0.5  # half of the body's windows show a turned head, where hair and face part
 SAVE_EVERY_S = 120.0
 
@@ -146,7 +146,13 @@ def _hair_at(pixels: Tensor, pictures: _Pictures, shades: Tensor) -> Tensor:
 
 
 def _body_loss(
-    net: VisavisFace, pictures: _Pictures, frames: dataset.Frames, turned: NDArray[np.int64], weight: Tensor, rng: np.random.Generator
+    net: VisavisFace,
+    pictures: _Pictures,
+    frames: dataset.Frames,
+    turned: NDArray[np.int64],
+    weight: Tensor,
+    dislike: float,
+    rng: np.random.Generator,
 ) -> Tensor:
     i = rng.integers(0, len(frames.index), BODY_BATCH)
     if len(turned):
@@ -163,11 +169,11 @@ def _body_loss(
     front = _hair_at(grid + _sample(net.hair_warp(x), grid).permute(0, 2, 3, 1), pictures, net.shades(x))
     made = front + (1 - front[:, 3:]) * back + _sample(residual.float(), grid)
     rendered = torch.from_numpy(wanted).permute(0, 3, 1, 2).float() / 255
-    return picture_loss(made, rendered, w) + UNLIKE * unlike(made, rendered, w)
+    return picture_loss(made, rendered, w) + dislike * unlike(made, rendered, w)
 
 
 def _patch_loss(
-    net: VisavisFace, frames: dataset.Frames, weights: tuple[Tensor, Tensor], rng: np.random.Generator
+    net: VisavisFace, frames: dataset.Frames, weights: tuple[Tensor, Tensor], dislike: float, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
     i = rng.integers(0, len(frames.index), BATCH)
     x = net.controls(torch.from_numpy(frames.controls[i]))
@@ -176,7 +182,7 @@ def _patch_loss(
     wanted = torch.from_numpy(frames.mouth[i]).permute(0, 3, 1, 2).float() / 255
     wanted_eyes = torch.from_numpy(frames.eyes[i]).flatten(0, 1).permute(0, 3, 1, 2).float() / 255
     pairs = ((mouth, wanted, weights[0]), (eyes, wanted_eyes, weights[1]))
-    lips, lids = (picture_loss(*p) + UNLIKE * unlike(*p) for p in pairs)
+    lips, lids = (picture_loss(*p) + dislike * unlike(*p) for p in pairs)
     return lips, lids
 
 
@@ -334,10 +340,10 @@ def train(
         if run.step < run.warm:
             run.advance(loss_flow * 0.1, 0.0, run.step)
         else:
-            body = _body_loss(run.net, run.pictures, frames, turned, body_weight, run.rng)
-            mouth, eyes = _patch_loss(run.net, frames, weights, run.rng)
             progress = min(run.elapsed / budget, 1.0)
-            labelled = LABELS[0] + (LABELS[1] - LABELS[0]) * progress
+            labelled, dislike = (first + (last - first) * progress for first, last in (LABELS, UNLIKE))
+            body = _body_loss(run.net, run.pictures, frames, turned, body_weight, dislike, run.rng)
+            mouth, eyes = _patch_loss(run.net, frames, weights, dislike, run.rng)
             run.advance(loss_flow * labelled + body + 2 * mouth + 2 * eyes, progress, run.step - run.warm)
             if run.step % 100 == 0:
                 line = {
