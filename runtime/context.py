@@ -53,7 +53,7 @@ __all__ = ["Bootstrap", "Context", "link_path"]
 
 _STATS_EVERY_NS = 1_000_000_000
 _TIDY_EVERY_NS = 10_000_000_000
-"""By itself Python looks through everything once tens of thousands of objects have gathered: an hour, and half a megabyte, in a quiet node."""
+"""By itself Python looks through everything once tens of thousands of objects have gathered: in a quiet node after an hour."""
 
 
 class Bootstrap(msgspec.Struct, frozen=True):
@@ -94,6 +94,7 @@ class Context:
         self.clock: Clock = clock or SystemClock()
         self.log = logging.getLogger(boot.name)
         self.stopping = False
+        self.tidy = False  # whether this process is the node's own, and its garbage collection ours
         self.checkpoint = Checkpoint(boot.checkpoint)
         self._board = Board(boot.board)
         self._zmq = zmq.Context(1)
@@ -161,7 +162,8 @@ class Context:
         """The node can do its work from now on."""
         self._board.ready(self.boot.line)
         self.beat()
-        _settle()
+        if self.tidy:
+            _settle()
 
     def beat(self) -> None:
         """Note progress: call it after a unit of real work or a completed wait, never from a timer of its own."""
@@ -171,7 +173,7 @@ class Context:
             self._stats_due = now + _STATS_EVERY_NS
             self._publish_stats(now)
             self._repeat_notices()
-        if now >= self._tidy_due:
+        if self.tidy and now >= self._tidy_due:
             self._tidy_due = now + _TIDY_EVERY_NS
             if gc.isenabled():  # a node that chooses its own moments has turned it off
                 gc.collect()

@@ -42,6 +42,7 @@ def main(fd: int) -> int:
     logging.basicConfig(level=boot.options.get("log_level", "WARNING"), format="%(name)s: %(message)s", stream=sys.stderr)
     _set_log_level(boot)
     ctx = Context(boot)
+    ctx.tidy = True
     ctx.handle_signals()
     try:
         importlib.import_module(boot.module).main(ctx)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import threading
 import time
+import weakref
 from typing import Any
 
 from runtime import topology
@@ -55,6 +57,33 @@ def test_a_new_stage_shows_what_still_holds():
 def test_a_notice_waits_for_a_slow_start():
     """What a node finds missing while it starts is still shown where the stage takes its full time to start."""
     assert topology.link("notice").deadline_ms >= 60_000
+
+
+class Ring:
+    """Something that only garbage collection finds."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_a_conversation_leaves_in_rings_is_gone_after_ten_seconds():
+    """Python by itself would wait for tens of thousands of objects more."""
+    clock = Later()
+    with Bench() as bench:
+        node = bench.context("voice", clock)
+        node.tidy = True
+        before = gc.get_threshold()
+        gc.set_threshold(0)
+        try:
+            node.beat()
+            ring = weakref.ref(Ring())
+            node.beat()
+            assert ring() is not None
+            clock.ahead_ns += 10_000_000_000
+            node.beat()
+            assert ring() is None
+        finally:
+            gc.set_threshold(*before)
 
 
 def test_a_signal_wakes_a_loop():
