@@ -26,7 +26,7 @@ class Later(SystemClock):
         return super().monotonic_ns() + self.ahead_ns
 
 
-def shown(stage: Any, node: Any, clock: Later, wanted: int, limit_s: float = 10.0) -> list[tuple[str, str]]:
+def shown(stage: Any, node: Any, clock: Later, wanted: int, limit_s: float = LIMIT_S) -> list[tuple[str, str]]:
     """The notices that reach `stage` while `node` goes on beating, until there are as many as `wanted`."""
     found: list[tuple[str, str]] = []
     deadline = time.monotonic() + limit_s

@@ -27,7 +27,7 @@ from runtime.messages import (
     VisitorInput,
 )
 from runtime.nodes.conductor import Conductor, rules_of
-from tests.support.harness import Bench
+from tests.support.harness import LIMIT_S, Bench
 
 RULES = FloorRules(endpoint_wait_ms=lambda *_: 100.0)
 
@@ -42,7 +42,7 @@ class House:
         self.seen: dict[str, list] = {name: [] for name in self.near}
         self.conductor = Conductor(self.ctx, RULES)
 
-    def until(self, done, limit_s: float = 10.0):
+    def until(self, done, limit_s: float = LIMIT_S):
         """Let everybody receive until `done()` gives something true."""
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:

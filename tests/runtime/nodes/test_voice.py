@@ -15,7 +15,7 @@ from engines.synthesis import Clip, EspeakSynthesiser, PiperSynthesiser, Selecti
 from runtime.messages import VOICE_RATE, Floor, Message, Playhead, Posture, Reply, Say, Session, Speech
 from runtime.nodes import voice as voice_node
 from runtime.nodes.voice import AHEAD_S, Voice, _fitting, common_phrases
-from tests.support.harness import Bench
+from tests.support.harness import LIMIT_S, Bench
 
 
 class Room:
@@ -40,7 +40,7 @@ class Room:
             elif link == "notice":
                 self.notices.append(message.text)
 
-    def until(self, done: Callable[[], object], limit_s: float = 10.0) -> None:
+    def until(self, done: Callable[[], object], limit_s: float = LIMIT_S) -> None:
         """Run the loop until `done()`."""
         deadline = time.monotonic() + limit_s
         while not done():
