@@ -8,7 +8,6 @@ from torch.nn import functional
 
 __all__ = ["bend", "picture_loss", "unlike"]
 
-_LUMA = (0.2126, 0.7152, 0.0722)  # BT.709
 _WINDOW, _SIGMA = 11, 1.5  # pixels, Wang et al. 2004; engines.studio.metrics measures the same
 _C1, _C2 = 0.01**2, 0.03**2
 
@@ -41,21 +40,18 @@ def _blur(maps: Tensor) -> Tensor:
 
 
 def unlike(made: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
-    """1 - SSIM of the luma of pictures (b, 3 or 4, h, w) in 0..1, at their size and at half of it, weighted per pixel (b, 1, h, w).
+    """1 - SSIM of each colour of pictures (b, 3 or 4, h, w) in 0..1, at their size and at half of it, weighted per pixel (b, 1, h, w).
 
-    Premultiplied RGBA is seen over grey. SSIM is what L1 forgets: a strand of hair drawn half as strong.
+    Premultiplied RGBA is seen over grey. SSIM is what L1 forgets: a strand of hair drawn half as strong. Of the luma alone it
+    would be bought with wrong colours: green spots where hair meets the background.
     """
-    luma = torch.tensor(_LUMA)[None, :, None, None]
-    pair = []
-    for picture in (made, wanted):
-        y = (picture[:, :3] * luma).sum(1, keepdim=True)
-        pair.append(y + 0.5 * (1 - picture[:, 3:]) if picture.shape[1] == 4 else y)
-    x, y, w = pair[0], pair[1], weight.expand_as(pair[0])
+    x, y = (p[:, :3] + 0.5 * (1 - p[:, 3:]) if p.shape[1] == 4 else p for p in (made, wanted))
+    w = weight.expand_as(x)
     total = torch.zeros(())
     for halved in (False, True):
         if halved:
             x, y, w = (functional.avg_pool2d(p, 2) for p in (x, y, w))
-        mx, my, xx, yy, xy = _blur(torch.cat([x, y, x * x, y * y, x * y], 1)).split(1, 1)
+        mx, my, xx, yy, xy = _blur(torch.cat([x, y, x * x, y * y, x * y], 1)).split(3, 1)
         vx, vy, cov = xx - mx * mx, yy - my * my, xy - mx * my
         alike = (2 * mx * my + _C1) * (2 * cov + _C2) / ((mx * mx + my * my + _C1) * (vx + vy + _C2))
         rim = _WINDOW // 2
