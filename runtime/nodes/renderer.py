@@ -230,14 +230,11 @@ def _kept(ctx: Context) -> Effort:
 
 def run(ctx: Context, face: Face, fps: int) -> None:
     """Tick on a grid that never drifts. A frame that would come a whole period late is left out and counted."""
-    gc.collect()
-    gc.freeze()
     gc.disable()  # a collection takes longer than a frame may wait
     try:
         _loop(ctx, face, fps)
     finally:
         gc.enable()
-        gc.unfreeze()
 
 
 def _loop(ctx: Context, face: Face, fps: int) -> None:

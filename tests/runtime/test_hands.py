@@ -54,7 +54,7 @@ class Box:
         deadline = time.monotonic() + LIMIT_S
         while self.hands.busy:
             assert time.monotonic() < deadline
-            time.sleep(0)
+            time.sleep(0)  # the thread's turn: what it does ends with no event that the owner could wait for
 
     def fan(self) -> tuple[str, str]:
         """(duty, mode of control)."""
