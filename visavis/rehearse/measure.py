@@ -1,6 +1,7 @@
 """What room.wav says: pure functions over samples (mono float32 in -1..1 at `rate`); positions in samples, times in ms.
 
-Everything is judged in frames of FRAME_MS. The end of speech is the last frame within SPEECH_DB of the clean clip's peak frame.
+Everything is judged in frames of FRAME_MS. Speech lasts from the first to the last frame within SPEECH_DB of the clean clip's peak frame,
+the recording's own noise left out.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "DUCK_DB", "FRAME_MS", "SILENT_DB", "SILENT_MS", "SPEECH_DB", "Quantiles",
+    "DUCK_DB", "FRAME_MS", "OVER_FLOOR_DB", "SILENT_DB", "SILENT_MS", "SPEECH_DB", "Quantiles",
     "duck_at", "envelope_lag", "gain_track", "levels_db", "locate", "quantiles", "silent_at", "slope_per_hour",
     "sound_end", "sound_start", "speech_bounds",
 ]  # fmt: skip
@@ -20,10 +21,12 @@ __all__ = [
 FRAME_MS = 10
 SPEECH_DB = 30.0
 """A frame that is so much below the peak frame no longer counts as sound of it."""
+OVER_FLOOR_DB = 6.0
 SILENT_DB = -60.0
 SILENT_MS = 150
 DUCK_DB = 12.0
 _FLOOR_DB = -120.0
+_SURELY_DB = 20.0  # a clip without any pause has no floor to go by: what is so near its peak is speech
 _GAIN_WINDOW = 2  # frames: a 20 ms window slides by 10 ms
 _AUDIBLE_DB = -45.0  # of the reference: below that a ratio says nothing
 
@@ -60,11 +63,16 @@ def levels_db(samples: Samples, rate: int) -> Levels:
 
 
 def speech_bounds(clip: Samples, rate: int) -> tuple[int, int]:
-    """First and one past the last sample of the frames within SPEECH_DB of the clean clip's peak frame. ValueError if it is silent."""
+    """First and one past the last sample of the frames within SPEECH_DB of the clip's peak frame. ValueError if it is silent.
+
+    A frame less than OVER_FLOOR_DB above the recording's softest twentieth counts as its noise: a microphone that hums 28 dB under its
+    speaker has not begun to speak.
+    """
     level = levels_db(clip, rate)
     if not len(level) or level.max() <= SILENT_DB:
         raise ValueError("the clip holds no sound")
-    loud = np.flatnonzero(level >= level.max() - SPEECH_DB)
+    noise = min(float(np.percentile(level, 5)) + OVER_FLOOR_DB, level.max() - _SURELY_DB)
+    loud = np.flatnonzero(level >= max(level.max() - SPEECH_DB, noise))
     size = rate * FRAME_MS // 1000
     return int(loud[0]) * size, int(loud[-1] + 1) * size
 

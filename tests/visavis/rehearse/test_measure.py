@@ -32,6 +32,19 @@ def test_speech_ends_with_the_last_frame_within_30_db_of_the_peak() -> None:
     assert measure.speech_bounds(clip, RATE) == (round(0.2 * RATE), round(0.8 * RATE))
 
 
+def test_the_hum_of_the_recording_is_no_speech() -> None:
+    """28 dB under the voice it is within what else would count."""
+    clip = noise(1.0, -48, seed=2)
+    clip[round(0.4 * RATE) : round(0.8 * RATE)] += noise(0.4, -20)
+    assert measure.speech_bounds(clip, RATE) == (round(0.4 * RATE), round(0.8 * RATE))
+
+
+def test_a_clip_that_is_all_voice_is_speech_from_end_to_end() -> None:
+    """Its softest part is no floor."""
+    clip = np.concatenate([noise(0.3, -30), noise(0.3, -20), noise(0.3, -30)])
+    assert measure.speech_bounds(clip, RATE) == (0, len(clip))
+
+
 def test_a_silent_clip_has_no_end_of_speech() -> None:
     """It is refused instead of given a place."""
     with pytest.raises(ValueError, match="no sound"):
