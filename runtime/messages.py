@@ -176,7 +176,7 @@ class Ask(Message, frozen=True):
     """`ask`: answer this. Speculative ones may be superseded; dialogue state is kept only once the floor grants the turn.
 
     `instead_of`: a granted turn of whose answer nothing was heard, and whose question this one repeats or continues: what that turn did
-    to the dialogue's state is taken back. 0: none.
+    to the dialogue's state is taken back. 0: none. `still_there`: the page asks whether anybody is still there, which a yes may answer.
     """
 
     text: str
@@ -185,6 +185,7 @@ class Ask(Message, frozen=True):
     confidence: float = 1.0
     speculative: bool = False
     instead_of: int = 0
+    still_there: bool = False
 
 
 class Reply(Message, frozen=True):

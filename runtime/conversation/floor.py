@@ -115,7 +115,10 @@ def _activity(rules: FloorRules, state: FloorState, event: Activity, now_ns: int
 def _onset(rules: FloorRules, state: FloorState, event: Activity, now_ns: int) -> Step:
     # What the listener still holds of before (the question, an "mm-hm") says nothing about the voice that is heard now.
     before_ms = event.speech_ms if event.kind is ActivityKind.RESUMED else 0.0
-    said = Utterance(onset=event.onset, speech_ms=event.speech_ms - before_ms, before_ms=before_ms, level_db=event.level_db, seen_ns=now_ns)
+    said = Utterance(
+        onset=event.onset, speech_ms=event.speech_ms - before_ms, before_ms=before_ms, level_db=event.level_db, seen_ns=now_ns,
+        still_there=state.session is Session.STILL_THERE,
+    )  # fmt: skip
     # A voice alone begins no visit and keeps none: in a shop there is always one. Words do (`_ask`).
     if state.posture is Posture.SPEAKING:
         return replace(state, utterance=said, barge=Barge(now_ns), reason="voice over the avatar"), ()
@@ -162,10 +165,10 @@ def _question(state: FloorState, said: Utterance, now_ns: int) -> Ask | None:
         return msgspec.structs.replace(before, turn=turn, t_ns=now_ns, speculative=True, instead_of=before.turn)
     if not said.text or (not said.sure and state.session is not Session.ENGAGED):
         return None  # somebody talks near the kiosk, not to it
+    ask = Ask(turn, now_ns, said.text, state.visit, "speech", said.confidence, speculative=True, still_there=said.still_there)
     if before and said.joined:
-        text = f"{before.text} {said.text}"
-        return Ask(turn, now_ns, text, state.visit, "speech", said.confidence, speculative=True, instead_of=before.turn)
-    return Ask(turn, now_ns, said.text, state.visit, "speech", said.confidence, speculative=True)
+        return msgspec.structs.replace(ask, text=f"{before.text} {said.text}", instead_of=before.turn, still_there=before.still_there)
+    return ask
 
 
 def _overlap(rules: FloorRules, state: FloorState, now_ns: int) -> Step:

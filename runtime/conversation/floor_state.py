@@ -63,6 +63,7 @@ class Utterance:
     longest_pause_ms: float = 0.0
     carried: Ask | None = None  # the question that was being answered, unheard yet, when this voice began
     joined: bool = False  # … which these words continue
+    still_there: bool = False  # it began while the page asked whether anybody is
     seen_ns: int = 0  # last news of it from the listener
     hold_ns: int = 0  # not taken before: something sounded like speech
 

@@ -66,8 +66,10 @@ class Mind:
 
     # --- the way to an answer
 
-    def consider(self, state: State, text: str, turn: int, *, model: bool = False) -> Outcome:
-        """What to answer to `text`; with `model`, what nothing here is sure about becomes a request."""
+    def consider(self, state: State, text: str, turn: int, *, model: bool = False, still_there: bool = False) -> Outcome:
+        """What to answer to `text`; with `model`, what nothing here is sure about becomes a request. With `still_there` a yes may answer the
+        page, which asks just that: then it answers no other question, and that one is asked again.
+        """
         text = self.gate.trim(text)
         words = normalise(text)
         if not words:
@@ -78,6 +80,8 @@ class Mind:
             answer = Answer(said, card=_STAFF_CARD, staff=True) if verdict.staff else Answer(said, expects=_open(state))
             return Outcome(self._count(state, f"rule {verdict.rule}"), answer)
         talk = self._talk_of(words)
+        if still_there and talk == "yes" and _open(state):
+            talk = "repeat"
         for step in (self._always, self._offered, self._ordering):
             outcome = step(state, text, talk, turn)
             if outcome is not None:

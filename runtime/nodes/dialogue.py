@@ -122,7 +122,7 @@ class Dialogue:
         text = "" if ask.source == "speech" and ask.confidence < SURE else ask.text
         last = self._last if self._last is not None and self._last.ask.turn == ask.instead_of else None
         before, first = (last.before, last.first) if last is not None else (self.state, ask.turn)
-        outcome = self.mind.consider(before, text, first, model=model)
+        outcome = self.mind.consider(before, text, first, model=model, still_there=ask.still_there)
         if last is not None:
             outcome = self._unless_done(last, outcome)
         pending = self._pending = _Pending(ask, before, outcome.state, first)

@@ -564,6 +564,20 @@ def test_who_answers_still_there_stays(said):
     assert (story.state.session, story.state.visit) == (Session.ENGAGED, 1)
 
 
+def test_the_dialogue_is_told_that_still_there_was_asked():
+    """For its every guess at one utterance, also after a pause in it, and no longer for the next."""
+    story = served()
+    story.wait(RULES.still_there_ms + 500)
+    asks = [one for one in story.says("yes", onset=9000) if isinstance(one, Ask)]
+    story.on(story.voice(ActivityKind.RESUMED, 9000, speech_ms=300, pause_ms=200), 100)
+    asks += [one for one in story.says("yes please", onset=9000) if isinstance(one, Ask)]
+    assert [ask.still_there for ask in asks] == [True, True]
+    story.wait(2000)
+    story.answers("What can I do for you?")
+    story.on(Heard(story.state.turn, story.now, HeardKind.FINISHED, 21_000))
+    assert [one.still_there for one in story.says("no", onset=90_000) if isinstance(one, Ask)] == [False]
+
+
 def test_who_talks_on_and_on_is_heard_out():
     """Two minutes without a pause: nothing is wiped, and all of it is asked."""
     story = served()

@@ -35,9 +35,9 @@ class Visit:
     def __init__(self, mind: Mind) -> None:
         self.mind, self.state, self.turn = mind, State(visit=1), 0
 
-    def say(self, text: str) -> Answer:
+    def say(self, text: str, *, still_there: bool = False) -> Answer:
         self.turn += 1
-        outcome = self.mind.consider(self.state, text, self.turn)
+        outcome = self.mind.consider(self.state, text, self.turn, still_there=still_there)
         assert outcome.answer is not None
         self.state = self.mind.finish(outcome.state, self.turn, text, outcome.answer)
         return msgspec.structs.replace(outcome.answer, text=take_tags(outcome.answer.text)[0])
@@ -64,6 +64,27 @@ def test_an_order_from_nothing_to_its_number(mind: Mind) -> None:
     assert str(json.loads(done.card)["number"]) in done.text
     assert visit.state.order is None
     assert "tool:orderDrink" in visit.state.done
+
+
+@pytest.mark.parametrize("said", ["yes", "yes i'm still here"])
+def test_who_is_still_there_has_ordered_nothing_yet(mind: Mind, said: str) -> None:
+    """The page asks whether anybody is there while the read-back waits: yes to the one is no yes to the other."""
+    visit = Visit(mind)
+    visit.say("a large latte please")
+    again = visit.say(said, still_there=True)
+    assert (again.kind, again.expects) == ("confirm", "confirm")
+    assert visit.state.order is not None
+    assert "number" in visit.say("yes").text.lower()
+
+
+def test_who_is_still_there_has_called_no_colleague(mind: Mind) -> None:
+    """The same with any other question that a yes answers; without one it is an ordinary yes."""
+    visit = Visit(mind)
+    assert visit.say("what is the meaning of life").expects == "staff"
+    assert not (again := visit.say("yes", still_there=True)).staff
+    assert again.expects == "staff"
+    assert visit.say("yes").staff
+    assert Visit(mind).say("yes", still_there=True).text == Visit(mind).say("yes").text
 
 
 def test_corrections_change_what_they_name(mind: Mind) -> None:
