@@ -9,6 +9,8 @@ from msgspec import Meta
 
 TALK = ("hello", "thanks", "bye", "help", "repeat", "stop", "wait", "staff", "yes", "no", "cancel", "start_over", "correction", "another")
 """What every pack must be able to understand; a pack may add small talk of its own."""
+BEGINNINGS = ("correction", "another", "remove")
+"""Talk that only begins something: a change of what was ordered, one more thing, one less (a pack may be without `remove`)."""
 
 Text = Annotated[str, Meta(min_length=1)]
 Price = Annotated[float, Meta(ge=0, le=100_000)]

@@ -20,6 +20,7 @@ import msgspec
 from runtime._knowledge import Entry, read_knowledge
 from runtime._pack_checks import check_guardrails, check_main, check_objectives, check_tool, request_rule
 from runtime._pack_schema import (
+    BEGINNINGS,
     TALK,
     Brand,
     Guardrail,
@@ -41,6 +42,7 @@ from runtime._strict import Mistakes, build, read_toml
 from runtime.notation import Phrase, parse
 
 __all__ = [
+    "BEGINNINGS",
     "TALK",
     "Brand",
     "Entry",

@@ -41,7 +41,9 @@ class SlotDeclaration(msgspec.Struct, frozen=True):
 
 
 class ToolDeclaration(msgspec.Struct, frozen=True):
-    """A tool: its slots, the words that begin a wish for it, whole sentences that ask for it, and what begins a correction or one more."""
+    """A tool: its slots, the words that begin a wish for it, whole sentences that ask for it, and what begins a correction, one more or one
+    less.
+    """
 
     name: str
     description: str
@@ -50,6 +52,7 @@ class ToolDeclaration(msgspec.Struct, frozen=True):
     starts: tuple[tuple[str, ...], ...] = ()
     corrections: tuple[tuple[str, ...], ...] = ()
     another: tuple[tuple[str, ...], ...] = ()
+    removals: tuple[tuple[str, ...], ...] = ()
 
     def schema(self) -> dict[str, Any]:
         """The tool as a JSON schema function, as OpenAI-compatible servers want it."""
@@ -79,11 +82,15 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class DialogueState(msgspec.Struct, frozen=True):
-    """What the dialogue is about: the tool under way ("" none), what is known of its current line, what was just asked."""
+    """What the dialogue is about: the tool under way ("" none), what is known of the line last spoken of and how many of it, what was just
+    asked, and the values of the first slot of all lines.
+    """
 
     tool: str = ""
     slots: dict[str, str] = {}
     expects: str = ""
+    quantity: int = 1
+    there: tuple[str, ...] = ()
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
@@ -112,7 +119,8 @@ class ToolCall(msgspec.Struct, frozen=True):
     """The visitor wants a tool. `lines` are the things wanted: slot → canonical value, "" for a slot that is expressly not wanted.
 
     `quantities` goes with `lines`, 0 where none was said; `correction` and `another` tell whether the words meant to change a line that is
-    there or to add to them, `fresh` that they began a new wish ("can I have").
+    there or to add to them, `fresh` that they began a new wish ("can I have"). `removed` are the things not wanted any more,
+    each with how many of it (0: all).
     """
 
     name: str
@@ -122,6 +130,7 @@ class ToolCall(msgspec.Struct, frozen=True):
     another: bool = False
     fresh: bool = False
     confidence: float = 1.0
+    removed: tuple[tuple[dict[str, str], int], ...] = ()
 
 
 class Done(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from itertools import pairwise
 import msgspec
 
 from engines.language._types import ChatRequest, DialogueState, Done, Event, TextDelta, ToolCall, ToolDeclaration
+from engines.language.removal import take_out
 from engines.language.spotting import Spot, Spotter
 from engines.language.words import forget, normalise
 
@@ -82,15 +83,18 @@ def read_tool(spotter: Spotter, text: str, state: DialogueState) -> ToolCall | N
     words = normalise(text)
     if not words:
         return None
-    spots = spotter.spot(words)
-    reading = _Reading(words, spots, spotter.covered(words, spots))
     under_way = state.tool == spotter.tool.name
-    if under_way and not reading.of("slot"):
+    # Where nothing is ordered yet, nothing can be taken out of it.
+    spots = [spot for spot in spotter.spot(words) if under_way or spot.kind != "remove"]
+    reading = _Reading(words, spots, spotter.covered(words, spots))
+    if under_way and not reading.of("slot", "remove"):
         reading = _answer_to(spotter, reading, state)
-    confidence = _belief(spotter, reading, under_way=under_way)
+    count = _count(spotter, reading) if under_way else 0
+    confidence = reading.covered if count else _belief(spotter, reading, under_way=under_way)
     if confidence <= 0:
         return None
-    lines, quantities = _lines(spotter, reading)
+    removed, reading.spots = take_out(spotter, words, reading.spots, state.there)
+    lines, quantities = ([{}], [count]) if count else _lines(spotter, reading)
     return ToolCall(
         spotter.tool.name,
         lines=tuple(lines),
@@ -99,6 +103,7 @@ def read_tool(spotter: Spotter, text: str, state: DialogueState) -> ToolCall | N
         another=bool(reading.of("another")),
         fresh=bool(reading.of("request", "start")),
         confidence=confidence,
+        removed=tuple(removed),
     )
 
 
@@ -108,21 +113,31 @@ def _answer_to(spotter: Spotter, reading: _Reading, state: DialogueState) -> _Re
     for at, word in enumerate(reading.words):
         for slot in asked:
             value = spotter.begins(slot, word) if word not in ("a", "an", "the", "some") else ""
-            if value and (slot == state.expects or word in _ARTICLES):
+            # "Just one" of two lattes with two sugars is a latte; of one, a sugar; "make it two" of the latter means the latte again.
+            counts = word in _ARTICLES and state.quantity == 1 and value != state.slots.get(slot)
+            if value and (slot == state.expects or counts):
                 spots = [spot for spot in reading.spots if spot.end <= at or spot.start > at]
                 spots = sorted([*spots, Spot("slot", at, at + 1, slot, value, 0.9)], key=lambda spot: spot.start)
                 return _Reading(reading.words, spots, spotter.covered(reading.words, spots))
     return reading
 
 
+def _count(spotter: Spotter, reading: _Reading) -> int:
+    """How many of what was last spoken of, where the sentence says nothing else ("no, just one", "make it three"), else 0."""
+    numbers = reading.of("number")
+    if len(numbers) != 1 or reading.covered < 1.0 or reading.of("slot", "none", "another", "remove"):
+        return 0
+    return spotter.number(numbers[0].value)
+
+
 def _belief(spotter: Spotter, reading: _Reading, *, under_way: bool) -> float:
     """How sure it is that the words mean this tool, 0 to 1."""
     slots, requests = reading.of("slot", "none"), reading.of("request")
     covered = reading.covered
-    first = reading.words[0]
+    first, opens = reading.words[0], [spot.start for spot in reading.of("request", "remove")]
     if reading.of("start") and covered >= 0.8:
         return covered
-    if first in _QUESTION_WORDS and not (requests and requests[0].start == 0):
+    if first in _QUESTION_WORDS and 0 not in opens:
         return 0.0
     if not slots:
         return 0.0

@@ -28,7 +28,10 @@ _ALIKE_PHRASE = 0.76  # mean over a phrase with misheard words
 
 
 class Spot(msgspec.Struct, frozen=True):
-    """Words [start, end) say this: `kind` slot | none | request | start | correction | another | number; certainty 1.0 when exact."""
+    """Words [start, end) say this; certainty 1.0 when exact.
+
+    `kind`: slot | none | request | start | correction | another | remove | number.
+    """
 
     kind: str
     start: int
@@ -66,6 +69,7 @@ class Spotter:
             ("start", tool.starts),
             ("correction", tool.corrections),
             ("another", tool.another),
+            ("remove", tool.removals),
         ):
             for words in phrases:
                 self._add(words, kind, "", "")
@@ -159,6 +163,13 @@ class Spotter:
                 return surface.value
         return ""
 
+    def leads_on(self, words: Sequence[str]) -> bool:
+        """Whether a longer phrase begins with these words of a phrase: "no" with "no sugar" in the pack."""
+        node = self._root
+        for word in words:
+            node = node.next[word]
+        return bool(node.next)
+
     def covered(self, words: Sequence[str], spots: Sequence[Spot]) -> float:
         """The part of the words that spots and fillers explain, 0 to 1."""
         explained = [word in FILLERS for word in words]
@@ -177,4 +188,4 @@ class Spotter:
         return normalise(text)
 
 
-_RANK = {"slot": 0.05, "none": 0.06, "start": 0.04, "request": 0.03, "correction": 0.02, "another": 0.02, "number": 0.01}
+_RANK = {"slot": 0.05, "none": 0.06, "start": 0.04, "request": 0.03, "correction": 0.02, "another": 0.02, "remove": 0.015, "number": 0.01}

@@ -19,7 +19,7 @@ from runtime.conversation.prompt import build_request, system_prompt
 from runtime.conversation.state import Order, State
 from runtime.conversation.tools import CHANGE, CONFIRM, NO_CARD, Answer, Orders, declare
 from runtime.notation import parse
-from runtime.packs import Pack
+from runtime.packs import BEGINNINGS, Pack
 
 __all__ = ["Mind", "Outcome"]
 
@@ -54,7 +54,7 @@ class Mind:
         self._seed = seed
         self._talk: dict[str, str] = {}
         for name in pack.talk:
-            if name not in ("correction", "another"):
+            if name not in BEGINNINGS:
                 for said in pack.spoken(name):
                     self._talk.setdefault(" ".join(normalise(said)), name)
         self._talk = _BUTTONS | self._talk
@@ -67,8 +67,8 @@ class Mind:
     # --- the way to an answer
 
     def consider(self, state: State, text: str, turn: int, *, model: bool = False, still_there: bool = False) -> Outcome:
-        """What to answer to `text`; with `model`, what nothing here is sure about becomes a request. With `still_there` a yes may answer the
-        page, which asks just that: then it answers no other question, and that one is asked again.
+        """What to answer to `text`; with `model`, what nothing here is sure about becomes a request. With `still_there` a yes may answer
+        the page, which asks just that: then it answers no other question, and that one is asked again.
         """
         text = self.gate.trim(text)
         words = normalise(text)
@@ -93,9 +93,13 @@ class Mind:
     def called(self, state: State, call: ToolCall) -> Outcome:
         """The answer to a tool call of a model or of the phrase spotter."""
         rules = self.orders[call.name]
-        order = state.order if state.order and state.order.tool == call.name else None
-        order, answer = rules.next(rules.apply(order, call))
-        topic = order.lines[-1].slots.get(rules.main, state.topic)
+        before = state.order if state.order and state.order.tool == call.name else None
+        order = rules.apply(before, call, state.topic)
+        if before and not order.lines:
+            return self._cancelled(state, before)
+        changed = [line for line in order.lines if before is None or line not in before.lines]
+        topic = changed[-1].slots.get(rules.main, state.topic) if changed else state.topic
+        order, answer = rules.next(order)
         return Outcome(msgspec.structs.replace(state, order=order, topic=topic, offer="", misses=0), answer)
 
     def grounded(self, state: State, request: ChatRequest) -> Outcome:
@@ -157,7 +161,7 @@ class Mind:
         """Yes, no, cancel and goodbye to an order."""
         rules = self.orders[order.tool]
         if talk == "cancel":
-            return Outcome(msgspec.structs.replace(state, order=None, misses=0), rules.cancel(order))
+            return self._cancelled(state, order)
         if talk == "bye":
             return self._leaving(state, order)
         if order.asked == CONFIRM and talk == "yes":
@@ -170,6 +174,9 @@ class Mind:
         if order.asked == CHANGE and talk in ("yes", "no"):
             return self._again(state, "")
         return None
+
+    def _cancelled(self, state: State, order: Order) -> Outcome:
+        return Outcome(msgspec.structs.replace(state, order=None, offer="", misses=0), self.orders[order.tool].cancel(order))
 
     def _leaving(self, state: State, order: Order) -> Outcome:
         """A goodbye. "That's all" to the read-back means that nothing more is wanted, not that nothing is: ask once more, then drop it."""
@@ -224,7 +231,7 @@ class Mind:
             return self._passage(state, passages[0])
         if model:
             unsure = self._pick(state, "unsure", self.pack.say.unsure)
-            order = self.orders[state.order.tool].state(state.order) if state.order else DialogueState()
+            order = self.orders[state.order.tool].state(state.order, state.topic) if state.order else DialogueState()
             return Outcome(state, request=build_request(self.system, self.tools, state, text, passages, order, unsure))
         if len(normalise(text)) <= 2:  # a word or two that mean nothing here are misheard rather than unanswerable
             return self._miss(state)
@@ -246,7 +253,7 @@ class Mind:
     def _read(self, state: State, text: str) -> ToolCall | None:
         for tool in self.tools:
             order = state.order if state.order and state.order.tool == tool.name else None
-            call = self._grounded.read(tool, text, self.orders[tool.name].state(order))
+            call = self._grounded.read(tool, text, self.orders[tool.name].state(order, state.topic))
             if call is not None:
                 return call
         return None

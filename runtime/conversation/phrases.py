@@ -8,11 +8,22 @@ from collections.abc import Callable, Iterator
 
 from engines.language.words import normalise
 from runtime.notation import Phrase, parse
-from runtime.packs import Pack, Slot, Tool, Value, request_rule
+from runtime.packs import BEGINNINGS, Pack, Slot, Tool, Value, request_rule
 
 __all__ = ["sample_sentences", "slot_values", "vocabulary", "wordings"]
 
-_KINDS = (("order", 46), ("answer", 10), ("correction", 12), ("question", 18), ("price", 3), ("agree", 6), ("talk", 5))
+_KINDS = (
+    ("order", 46),
+    ("answer", 10),
+    ("correction", 12),
+    ("question", 18),
+    ("price", 3),
+    ("agree", 6),
+    ("talk", 5),
+    ("count", 1),
+    ("removal", 2),
+)
+_COUNTS = ("one", "two", "three", "four")
 
 
 def slot_values(slot: Slot) -> Iterator[tuple[str, str, float]]:
@@ -47,7 +58,8 @@ def wordings(value: Value) -> list[str]:
 
 def sample_sentences(pack: Pack, n: int, seed: int) -> list[str]:
     """`n` sentences as spoken (lower case, numbers as words, no punctuation but apostrophes), in roughly natural proportions:
-    orders in all their orders, single answers, corrections, questions, prices, agreeing, small talk. The same seed gives the same.
+    orders in all their orders, single answers, corrections, removals, questions, prices, agreeing, small talk. The same seed gives
+    the same.
     """
     rng = random.Random(seed)
     source = _Source(pack, rng)
@@ -83,7 +95,9 @@ class _Source:
         if pack.knowledge:
             self.makers["question"] = lambda: self._rng.choice(self._rng.choice(pack.knowledge).questions)
         if self._tools:
-            self.makers |= {"order": self._order, "answer": self._answer, "correction": self._correction}
+            self.makers |= {"order": self._order, "answer": self._answer, "correction": self._correction, "count": self._count}
+        if self._tools and "remove" in pack.talk:
+            self.makers["removal"] = self._removal
         if any(tool.price_ask for tool in self._tools):
             self.makers["price"] = self._price
 
@@ -131,6 +145,15 @@ class _Source:
             return f"{begin} {parse(self._rng.choice(slot.none)).sample(self._rng)}"
         return f"{begin} {self._rng.choice(('', 'a ', 'with '))}{self._value(tool, slot.name)}"
 
+    def _count(self) -> str:
+        begin = self._rng.choice(self._phrases["talk correction"]).sample(self._rng)
+        return f"{begin} {self._rng.choice(('', 'just '))}{self._rng.choice(_COUNTS)}"
+
+    def _removal(self) -> str:
+        tool = self._rng.choice(self._tools)
+        begin = self._rng.choice(self._phrases["talk remove"]).sample(self._rng)
+        return f"{begin} {self._rng.choice(('', 'the '))}{self._value(tool, tool.slot[0].name)}"
+
     def _price(self) -> str:
         tool = self._rng.choice([tool for tool in self._tools if tool.price_ask])
         phrase = parse(self._rng.choice(tool.price_ask), request_rule(tool))
@@ -143,5 +166,5 @@ class _Source:
         return self._rng.choice(self._phrases[f"talk {name}"]).sample(self._rng)
 
     def _talk(self) -> str:
-        names = [name for name in self._pack.talk if name not in ("correction", "another")]
+        names = [name for name in self._pack.talk if name not in BEGINNINGS]
         return self._rng.choice(self._phrases[f"talk {self._rng.choice(names)}"]).sample(self._rng)

@@ -46,17 +46,28 @@ class Orders:
 
     # --- what the visitor wants
 
-    def apply(self, order: Order | None, call: ToolCall) -> Order:
-        """The order after the call: new lines, filled slots, or corrections of the lines spoken of."""
-        wanted = [line for line in call.lines if line] or [{}]
-        quantities = list(call.quantities) or [0] * len(wanted)
+    def apply(self, order: Order | None, call: ToolCall, topic: str = "") -> Order:
+        """The order after the call: new lines, filled slots, corrections of the lines spoken of, lines taken out (it may have none left).
+
+        `topic` is the drink last spoken of: the line that is changed where none is named.
+        """
+        counted = zip(call.lines, call.quantities or [0] * len(call.lines), strict=False)
+        wanted = [(slots, quantity) for slots, quantity in counted if slots or quantity]
         if order is None:
-            lines = [_line(Line(), slots, quantity) for slots, quantity in zip(wanted, quantities, strict=False)]
+            lines = [_line(Line(), slots, quantity) for slots, quantity in wanted or [({}, 0)]]
             return Order(self.tool.name, tuple(lines[:_MOST_LINES]))
         lines = list(order.lines)
+        out = self._take_out(lines, call)
         changed: list[int] = []
-        for slots, quantity in zip(wanted, quantities, strict=False):
-            target = None if self._adds(order, call, slots) else self._target(order, call, slots, changed)
+        for slots, quantity in wanted:
+            left = [at for at in range(len(order.lines)) if at not in out and at not in changed]
+            target: int | None
+            if out and not call.another and not self._fitting(order, left, slots):
+                target = out.pop(0)  # "not the tea, the coffee": in its place
+            elif left and not slots:
+                target = self._counted(order, left, quantity, topic)
+            else:
+                target = None if self._adds(order, call, slots) else self._target(order, call, slots, left, topic, more=bool(changed))
             if target is None:
                 lines.append(_line(Line(), slots, quantity))
                 continue
@@ -64,24 +75,54 @@ class Orders:
             again = call.fresh and self.main in slots and order.asked in (CONFIRM, CHANGE)
             lines[target] = _line(Line() if again else lines[target], slots, quantity)
             changed.append(target)
-        return Order(self.tool.name, tuple(lines[:_MOST_LINES]), order.asked)
+        kept = [line for at, line in enumerate(lines) if at not in out]
+        return Order(self.tool.name, tuple(kept[:_MOST_LINES]), order.asked)
+
+    def _take_out(self, lines: list[Line], call: ToolCall) -> list[int]:
+        """Which lines are not wanted any more; where fewer of one are, its number is lowered."""
+        out: list[int] = []
+        for slots, quantity in call.removed:
+            named = [at for at, line in enumerate(lines) if at not in out and line.slots.get(self.main) == slots[self.main]]
+            fitting = [at for at in named if slots.items() <= lines[at].slots.items()]
+            if not fitting and len(named) != 1:
+                continue
+            at = (fitting or named)[-1]
+            if 0 < quantity < lines[at].quantity:
+                lines[at] = Line(lines[at].slots, lines[at].quantity - quantity)
+            else:
+                out.append(at)
+        return out
 
     def _adds(self, order: Order, call: ToolCall, slots: Mapping[str, str]) -> bool:
         """One more thing, not a change: another drink with words for it, while the line before has its drink."""
         return self.main in slots and call.another and not call.correction and self.main in order.lines[-1].slots
 
-    def _target(self, order: Order, call: ToolCall, slots: Mapping[str, str], changed: Sequence[int]) -> int | None:
-        """Which line is spoken of: of those with the drink named (else of all) the one that lacks what was asked, else the last.
+    def _target(self, order: Order, call: ToolCall, slots: Mapping[str, str], left: Sequence[int], topic: str, *, more: bool) -> int | None:
+        """Which of the lines `left` is spoken of: of those with the drink named (else of all) the one that lacks what was asked, else the
+        one last spoken of.
 
-        After the lines `changed` by the same sentence: only a correction of another drink of the order; None is one more.
+        With `more`, where the same sentence changed others: only a correction of another drink of the order; None is one more.
         """
-        drink = slots.get(self.main)
-        fitting = [at for at, line in enumerate(order.lines) if at not in changed and drink in (None, line.slots.get(self.main, drink))]
-        if changed:
+        fitting = self._fitting(order, left, slots)
+        if more or not left:
             return fitting[-1] if fitting and call.correction else None
-        spoken = fitting or range(len(order.lines))
+        spoken = fitting or left
         waiting = [at for at in spoken if order.asked in slots and order.asked not in order.lines[at].slots]
-        return waiting[0] if waiting else spoken[-1]
+        return waiting[0] if waiting else self._spoken_of(order, spoken, topic)
+
+    def _fitting(self, order: Order, left: Sequence[int], slots: Mapping[str, str]) -> list[int]:
+        """Those of the lines `left` that have the drink named, or none yet."""
+        drink = slots.get(self.main)
+        return [at for at in left if drink in (None, order.lines[at].slots.get(self.main, drink))]
+
+    def _counted(self, order: Order, left: Sequence[int], quantity: int, topic: str) -> int:
+        """Which line a number alone is for: the one last spoken of, unless it is that many already: "two lattes and a tea" - "just one"."""
+        spoken = self._spoken_of(order, left, topic)
+        return next((at for at in (spoken, *reversed(left)) if order.lines[at].quantity != quantity), spoken)
+
+    def _spoken_of(self, order: Order, left: Sequence[int], topic: str) -> int:
+        """The last of the lines `left` with the drink `topic`, else the last."""
+        return max((at for at in left if order.lines[at].slots.get(self.main) == topic), default=left[-1])
 
     # --- what to say
 
@@ -154,12 +195,14 @@ class Orders:
         card = {"type": "order", "title": self.tool.label, "lines": lines, "total": total, "number": number or None}
         return json.dumps(card, ensure_ascii=False)
 
-    def state(self, order: Order | None) -> DialogueState:
-        """What an engine needs to know of the order."""
+    def state(self, order: Order | None, topic: str = "") -> DialogueState:
+        """What an engine needs to know of the order; `topic` is the drink last spoken of."""
         if order is None:
             return DialogueState()
         expects = "" if order.asked in (CONFIRM, CHANGE) else order.asked
-        return DialogueState(self.tool.name, dict(order.lines[-1].slots), expects)
+        line = order.lines[self._spoken_of(order, range(len(order.lines)), topic)]
+        there = tuple(line.slots.get(self.main, "") for line in order.lines)
+        return DialogueState(self.tool.name, dict(line.slots), expects, line.quantity, there)
 
 
 def _line(before: Line, slots: Mapping[str, str], quantity: int) -> Line:

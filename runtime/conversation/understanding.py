@@ -36,6 +36,7 @@ def _tool(tool: Tool, pack: Pack) -> ToolDeclaration:
         starts=_expanded(tool.start),
         corrections=_expanded(pack.talk["correction"].ask),
         another=_expanded(pack.talk["another"].ask),
+        removals=_expanded(pack.talk["remove"].ask) if "remove" in pack.talk else (),
     )
 
 

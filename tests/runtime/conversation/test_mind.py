@@ -365,3 +365,154 @@ def test_a_correction_changes_what_it_says_and_no_more(mind: Mind, sentences: tu
     """How many, which drink, one more or another instead: read back with its price."""
     visit = Visit(mind)
     assert [visit.say(text).text for text in sentences][-1] == f"That's {readback}. Shall I place the order?"
+
+
+AND = "a small latte and a small tea"
+LATTE, TEA = "a small latte, three pounds ten", "a small tea, two pounds"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "remove the tea",
+        "can you remove the tea please",
+        "please take off the tea",
+        "take the tea off",
+        "take the tea off please",
+        "without the tea",
+        "leave out the tea",
+        "no tea",
+        "no tea thanks",
+        "actually no tea",
+        "no, not the tea",
+        "i don't want the tea",
+        "don't want the tea",
+        "i'd like to cancel the tea",
+        "yes but without the tea",
+        "remove the small tea",
+        "remove the large tea",
+    ],
+)
+def test_one_drink_of_several_is_taken_out(mind: Mind, text: str) -> None:
+    """The rest is read back, and a yes places it."""
+    visit = Visit(mind)
+    visit.say(AND)
+    answer = visit.say(text)
+    assert answer.text == f"That's {LATTE}. Shall I place the order?"
+    assert [line["text"] for line in json.loads(answer.card)["lines"]] == ["a small latte"]
+    assert visit.say("yes").text.endswith("it's three pounds ten.")
+
+
+@pytest.mark.parametrize(
+    ("sentences", "readback"),
+    [
+        # What is not in the order is not taken out of it.
+        (("a small latte", "remove the mocha"), LATTE),
+        ((AND, "cancel the mocha"), f"{LATTE.partition(',')[0]} and a small tea, five pounds ten"),
+        (("a small latte and a medium latte", "remove the large latte"), "a small latte and a medium latte, six pounds sixty"),
+        # Of two lines with the same drink the one that is described, of several of a kind as many as are said.
+        (("a small latte and a large latte", "remove the small latte"), "a large latte, three pounds ninety"),
+        (("a small latte and a small latte with oat milk", "remove the latte with oat milk"), LATTE),
+        (("two small teas and a small latte", "take off one tea"), "a small tea and a small latte, five pounds ten"),
+        (("three small teas", "take two teas off"), TEA),
+        (("a small latte and a small tea and a small mocha", "remove the latte and the mocha"), TEA),
+        # Another instead, or beside.
+        ((AND, "no tea, a coffee"), "a small latte and a small coffee, five pounds thirty"),
+        ((AND, "not the tea, the coffee"), "a small latte and a small coffee, five pounds thirty"),
+        ((AND, "not the latte, the coffee"), "a small coffee and a small tea, four pounds twenty"),
+        (("a small tea", "i don't want a tea i want a large coffee"), "a large coffee, three pounds"),
+        (("a small tea", "not a tea, a coffee"), "a small coffee, two pounds twenty"),
+        (("a small latte", "not the mocha, the coffee"), "a small coffee, two pounds twenty"),
+        ((AND, "cancel the tea and add a small mocha"), "a small latte and a small mocha, six pounds fifty"),
+        ((AND, "cancel the tea and make the latte large"), "a large latte, three pounds ninety"),
+        # "No" before what is not ordered, or before more than its name, is a correction.
+        (("a small latte", "no, a tea"), TEA),
+        (("a small latte", "no tea"), TEA),
+        ((AND, "no, a large tea"), "a small latte and a large tea, five pounds ninety"),
+        ((AND, "no, tea with milk"), "a small latte and a small tea with milk, five pounds ten"),
+        # Milk and sugar.
+        (("a small latte with oat milk", "leave out the oat milk"), LATTE),
+        (("a small latte with oat milk and two sugars", "i don't want the oat milk"), "a small latte with two sugars, three pounds ten"),
+        (("a small latte with oat milk", "no milk"), LATTE),
+        (("a small latte with two sugars", "without sugar"), LATTE),
+        ((AND, "and a small mocha without oat milk"), "a small latte, a small tea and a small mocha, eight pounds fifty"),
+        ((AND, "not large, medium"), "a small latte and a medium tea, five pounds fifty"),
+        (("a small tea", "also a latte without", "small"), "a small tea and a small latte, five pounds ten"),
+    ],
+)
+def test_what_is_taken_out_and_what_stays(mind: Mind, sentences: tuple[str, ...], readback: str) -> None:
+    """Only what is named goes, and what is wanted instead comes."""
+    visit = Visit(mind)
+    assert [visit.say(text).text for text in sentences][-1] == f"That's {readback}. Shall I place the order?"
+
+
+@pytest.mark.parametrize(
+    ("order", "text"),
+    [
+        ("a small tea", "remove the tea"),
+        ("a small tea", "no tea"),
+        ("a tea", "i don't want the tea"),
+        (AND, "remove the latte and the tea"),
+        (AND, "remove everything"),
+        (AND, "cancel everything please"),
+        (AND, "cancel"),
+    ],
+)
+def test_an_order_with_nothing_left_is_cancelled(mind: Mind, order: str, text: str) -> None:
+    """As a plain cancel does, and its card goes."""
+    visit = Visit(mind)
+    visit.say(order)
+    assert visit.say(text) == Answer("All right, I've cancelled the order.", card='{"type": "none"}')
+    assert visit.state.order is None
+
+
+def test_with_nothing_ordered_nothing_is_taken_out(mind: Mind) -> None:
+    """Words of a removal make no order either."""
+    for text in ("remove the tea", "leave out the latte", "i don't want the mocha", "remove everything"):
+        visit = Visit(mind)
+        visit.say(text)
+        assert visit.state.order is None, text
+
+
+def test_a_pack_without_words_of_a_removal_takes_nothing_out(pack: Pack) -> None:
+    """It works as before: they are words that mean nothing."""
+    visit = Visit(Mind(msgspec.structs.replace(pack, talk={name: talk for name, talk in pack.talk.items() if name != "remove"})))
+    visit.say(AND)
+    assert (
+        visit.say("remove the tea").text == f"That's {LATTE.partition(',')[0]} and a small tea, five pounds ten. Shall I place the order?"
+    )
+    assert visit.say("no").text == "All right. What should I change?"
+
+
+@pytest.mark.parametrize(
+    ("sentences", "readback"),
+    [
+        (("two small lattes", "no, just one"), LATTE),
+        (("two small lattes", "only one"), LATTE),
+        (("two small lattes", "no only one please"), LATTE),
+        (("a small latte", "just two"), "two small lattes, six pounds twenty"),
+        (("a small latte", "make it three"), "three small lattes, nine pounds thirty"),
+        (("a small latte", "make that two"), "two small lattes, six pounds twenty"),
+        (("a small latte", "i'd like two"), "two small lattes, six pounds twenty"),
+        (("two small lattes", "no", "just one"), LATTE),
+        (("a latte", "make it two", "small"), "two small lattes, six pounds twenty"),
+        # Which line: the one last spoken of, unless it is that many already.
+        ((AND, "make it two"), "a small latte and two small teas, seven pounds ten"),
+        ((AND, "make the latte large", "make that two"), "two large lattes and a small tea, nine pounds eighty"),
+        ((AND, "make the latte large", "make it a mocha"), "a large mocha and a small tea, six pounds twenty"),
+        (("two small lattes and a small tea", "no, just one"), "a small latte and a small tea, five pounds ten"),
+        # Two sugars, or two drinks: more than one drink was ordered, or these many sugars are there.
+        (("two small lattes with two sugars", "no, just one"), "a small latte with two sugars, three pounds ten"),
+        (("a small latte with two sugars", "no, just one"), "a small latte with one sugar, three pounds ten"),
+        (("a small latte with two sugars", "make it two"), "two small lattes with two sugars, six pounds twenty"),
+        # No number of anything.
+        (("two small lattes", "three minutes please"), "two small lattes, six pounds twenty"),
+    ],
+)
+def test_a_number_alone_says_how_many(mind: Mind, sentences: tuple[str, ...], readback: str) -> None:
+    """Of the line last spoken of; it makes no new one."""
+    visit = Visit(mind)
+    for text in sentences:
+        visit.say(text)
+    visit.say("no")
+    assert visit.say("nothing else").text == f"That's {readback}. Shall I place the order?"

@@ -26,6 +26,8 @@ def test_all_kinds_of_talk_are_in_them(pack: Pack) -> None:
     assert {"yes", "no", "stop"} <= sentences
     assert any(sentence.startswith("where are the") for sentence in sentences)
     assert any(sentence.startswith(("make that", "actually", "i meant")) for sentence in sentences)
+    assert any(sentence.startswith(("remove", "leave out", "i don't want")) for sentence in sentences)
+    assert any(sentence.endswith((" just one", " just two", " just three")) for sentence in sentences)
     for words in ("light roast small", "small light roast", "double shot dark roast", "dark roast double shot"):
         assert any(words in sentence for sentence in sentences), words
 
