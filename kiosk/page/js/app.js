@@ -136,7 +136,8 @@ worker.onmessage = ({ data }) => {
 
 mic.onstate = () => ui.setMicrophone(mic.state);
 face.onstate = (state) => ui.setFace(state);
-for (const name of ["pointerdown", "keydown"]) document.addEventListener(name, () => voice && !voice.running && gesture(), true);
+// A finger that goes down is no gesture to a browser; the click that becomes of it is.
+for (const name of ["pointerdown", "click", "keydown"]) document.addEventListener(name, () => voice && !voice.running && gesture(), true);
 
 (function captions() {
   ui.captions.tick(performance.now());

@@ -11,6 +11,7 @@ const $ = (id) => document.getElementById(id);
 const OFFLINE_AFTER_MS = 3000; // a stage that is started again is back before
 const STAY_EVERY_MS = 10000;
 const FRESH_MS = 3000; // words older than this begin no visit
+const TAP_MS = 1500; // a longer touch is no tap: nothing is clicked where the finger leaves
 const CARD_KEYS = ["Tab", "Shift", "Enter", " "]; // they work the card that lies over the page: the button says what is meant
 
 export class Ui {
@@ -33,6 +34,7 @@ export class Ui {
     this.link = "closed";
     this.linkSince = performance.now();
     this.needsGesture = false;
+    this.tapEnds = 0; // until then what lies under the finger stays there
     this.micState = "off";
     this.acknowledged = false;
     this.stayed = 0;
@@ -242,6 +244,7 @@ export class Ui {
   }
 
   updateVeil() {
+    if (performance.now() < this.tapEnds) return;
     this.veil.show(this.veilCard());
   }
 
@@ -328,6 +331,12 @@ export class Ui {
     $("type-form").addEventListener("submit", (event) => this.send(event));
     this.bindHold();
     document.addEventListener("keydown", (event) => this.onKey(event), true);
+    // What a touch began on it ends on, a card or the page: until the click no card comes, goes or becomes another one.
+    document.addEventListener("pointerdown", () => (this.tapEnds = performance.now() + TAP_MS), true);
+    document.addEventListener("click", () => {
+      this.tapEnds = 0;
+      this.updateVeil();
+    });
     document.addEventListener("pointerdown", () => this.veil.kind || this.onActivity(), true);
     // Under the finger the card must not go away: only a whole touch beside its buttons says that somebody is there.
     document.addEventListener("click", ({ target }) => this.veil.kind && !target.closest("#veil-buttons button") && this.onActivity(), true);
