@@ -24,6 +24,7 @@ struct Scene {
     const float* hair_shades;     // (shade_count, hair_height, hair_width, 4)
     float ycca[16];               // premultiplied RGBA -> (Y, Cb, Cr, A), row by row
     float scale;                  // size / size of the network's frame
+    float grain;                  // pixels of the plate for one of the network's frame
     float start, step;            // where the first pixel of the frame looks into the plate at rest, and how far apart pixels look
     float soft[3], shift;         // patches are averaged over the pixels -1, 0, 1 first; by how much that moves them
     float hair_x, hair_y;         // the hair picture at rest
@@ -86,7 +87,7 @@ static __device__ Pixel warped(const Scene& s, int x, int y) {
     float path[2];
     look(s, s.flow, s.flow_height, s.flow_width, x, y, path);
     const int n = s.plate_size;
-    const Taps t = taps_at(path[0] + (s.start + x * s.step), path[1] + (s.start + y * s.step), n, n);
+    const Taps t = taps_at(path[0] * s.grain + (s.start + x * s.step), path[1] * s.grain + (s.start + y * s.step), n, n);
     const unsigned char* p = s.plate;
     const int a = 4 * (t.y0 * n + t.x0), b = 4 * (t.y0 * n + t.x1), c = 4 * (t.y1 * n + t.x0), d = 4 * (t.y1 * n + t.x1);
     Pixel out;

@@ -45,7 +45,7 @@ def scene(tensors: Mapping[str, Tensor], fixed: Mapping[str, int], composer: Com
     hair = composer.hair
     pointers = [tensors[name].address if name in tensors else 0 for name in _OUTPUTS] + [fixed.get(name, 0) for name in _FIXED]
     weights, shift = _softening(composer.scale)
-    floats = [*_YCCA.ravel(), composer.scale, composer.grid[0, 0, 0], 1 / composer.scale, *weights, shift]
+    floats = [*_YCCA.ravel(), composer.scale, composer.grain, composer.grid[0, 0, 0], composer.grain / composer.scale, *weights, shift]
     floats += [HAIR_BOX[k] * composer.scale for k in (0, 1)]
     sizes = [composer.size, len(composer.plate)]
     for name, count in (("flow", 2), ("residual", 1), ("mouth", 2), ("eyes", 2)):
@@ -77,7 +77,8 @@ def fixed_pictures(composer: Composer, tensors: Mapping[str, Tensor]) -> dict[st
         "crisp": _CRISP,
     }
     if composer.hair:
-        pictures |= {"hair": composer.hair.picture, "hair_shades": composer.hair.shades}
+        picture, *shades = composer.hair.whole()
+        pictures |= {"hair": picture, "hair_shades": np.stack(shades)}
     return {name: np.ascontiguousarray(picture) for name, picture in pictures.items()}
 
 

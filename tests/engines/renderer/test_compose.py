@@ -71,6 +71,19 @@ def test_a_shade_changes_the_hair_by_its_weight() -> None:
     assert none - full == pytest.approx(0.4 * 255, abs=2)
 
 
+def test_the_plate_stays_sharp_between_two_pixels() -> None:
+    """Moved by parts of a pixel, stripes of two pixels keep nine tenths of their contrast; plain bilinear sampling leaves seven tenths."""
+    plate = np.full((512, 512, 4), 255, np.uint8)
+    plate[..., :3] = (128 + 100 * np.sin(np.arange(512) * (np.pi / 2))).astype(np.uint8)[None, :, None]
+    composer = Composer(plate, 512)
+    contrast = []
+    for moved in (0, 0.25, 0.5, 0.75):
+        out = np.empty((768, 512), np.uint8)
+        composer.draw(_drawing()._replace(flow=np.full((2, 64, 64), moved, np.float32)), out)
+        contrast.append(out[128:256, 128:256].astype(float).std())
+    assert min(contrast) > 0.9 * max(contrast)
+
+
 def test_without_hair_only_the_plate_is_drawn() -> None:
     """A pack of a face without the layer draws as before."""
     assert np.abs(_luma(_drawing(), None, 512) - 100).max() <= 1
