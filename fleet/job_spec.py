@@ -70,3 +70,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise BadRequest(self.selection.wrong())
         if windows.zone(self.zone) is None:
             raise BadRequest(f"there is no time zone {self.zone!r}: a name as Europe/Berlin")
+        if self.plan.reach_s < self.jitter_s:
+            raise BadRequest(
+                f"plan.reach_s is {self.plan.reach_s}, shorter than jitter_s, {self.jitter_s}: boxes would be missed before their turn;"
+                f" give at least {self.jitter_s} s to reach a box, or spread over less"
+            )

@@ -205,6 +205,27 @@ def test_what_was_corrected_is_what_starts(opened, shop):
     assert made == {"Look": set(), "Look at one": {"box-1"}}
 
 
+def test_less_time_to_reach_a_box_than_boxes_are_spread_over(opened, shop):
+    """One line says so before anything is kept; what it asks for is then taken."""
+    page = opened("jobs/new")
+    page.get_by_label("Title").fill("Look")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=3 boxes")
+    page.click("text=Next: how")
+    page.get_by_label("Reach a box within (hours)").fill("2")
+    page.get_by_label("Spread over (minutes)").fill("125")
+    page.click("text=Keep as a draft")
+    page.wait_for_selector('[role=alert]:has-text(\'"Reach a box within" is shorter than "Spread over"\')')
+    page.wait_for_selector("[role=alert]:has-text('Give at least 2.09 hours')")
+    assert violations(page) == []
+    assert jobs.load(shop.db.read) == []
+    page.get_by_label("Reach a box within (hours)").fill("2.09")
+    page.click("text=Keep as a draft")
+    page.wait_for_selector("h1:has-text('Look')")
+    (job,) = jobs.load(shop.db.read)
+    assert (job.spec.plan.reach_s, job.spec.jitter_s) == (7524, 7500)
+
+
 def test_pause_and_abort(opened, shop):
     """Abort asks first; what was not sent is left out, and the list shows it."""
     spec = Spec(title="Slow", task=Task(command="ping"), plan=Plan(phases=(Phase(),), at_once=1))

@@ -162,6 +162,7 @@ def test_who_may_what(fleet, admin):  # noqa: F811
         {**ping, "plan": {"phases": []}},
         {**ping, "zone": "Mars"},
         {**ping, "plan": {"at_once": 0}},
+        {**ping, "plan": {"reach_s": 60}, "jitter_s": 61},
     ):
         answer = admin.post("/jobs", json=body)
         assert answer.status_code == 400, body

@@ -132,6 +132,15 @@ def test_aborted_nothing_more_leaves(boxes):
     assert jobs.load(boxes.db.read) == []
 
 
+def test_a_box_may_be_reached_as_late_as_its_turn_comes(boxes):
+    """As much time to reach a box as boxes are spread over is enough: whoever is online is sent to, the last one too."""
+    job = Job(boxes, plan=Plan(reach_s=1800, answer_s=3600), jitter_s=1800)
+    job.act("start")
+    for _ in range(181):
+        job.step(10)
+    assert set(job.states().values()) == {"sent"}
+
+
 def test_a_box_away_and_back(boxes):
     """A box that is away gets no command; back, it gets its one; away for the whole time it is missed and holds nobody up."""
     job = Job(boxes, plan=Plan(phases=(Phase(size=2, unit="boxes", success=100), Phase(success=100)), reach_s=3600))
@@ -296,6 +305,10 @@ def test_a_step_is_whole_or_not_at_all(boxes, monkeypatch):
         ({"task": Task(command="volume", args={"level": 7})}, "volume: "),
         ({"task": Task(settings={"health_s": 1})}, "health_s: "),
         ({"zone": "Mars/Olympus"}, "no time zone"),
+        (
+            {"plan": Plan(reach_s=1799), "jitter_s": 1800},
+            "plan.reach_s is 1799, shorter than jitter_s, 1800: .* give at least 1800 s to reach",
+        ),
         ({"selection": Selection(boxes=("a/b",))}, "cannot be the name"),
     ],
 )

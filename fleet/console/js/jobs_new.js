@@ -101,6 +101,8 @@ function How({ spec, onChange, onSave, onBack }) {
   const save = (event) => {
     event.preventDefault();
     setTrouble("");
+    if (plan.reach_s < spec.jitter_s)
+      return setTrouble(`"Reach a box within" is shorter than "Spread over": boxes would be missed before their turn. Give at least ${Math.ceil(spec.jitter_s / 36) / 100} hours, or spread over less.`);
     onSave(event.submitter?.value === "start").catch((error) => setTrouble(error.message));
   };
   return html`<form class="card stack" onSubmit=${save}>
