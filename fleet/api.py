@@ -34,7 +34,7 @@ from runtime.telemetry import COMMANDS, EVENTS, METRICS, SETTINGS, Duty
 
 __all__ = ["ROUTES"]
 
-_LIVE_S = 1.0
+_LIVE_S, _QUIET_S = 1.0, 15.0
 _DUTY_ROLE = {Duty.OBSERVE: Role.OPERATOR, Duty.OPERATE: Role.OPERATOR, Duty.CHANGE: Role.ADMIN}
 Limit = Annotated[int, Meta(ge=1, le=1000)]
 
@@ -216,15 +216,17 @@ async def _live(ask: Ask) -> web.StreamResponse:
     """Server-sent events, at most once a second: `devices` with the names of boxes that changed, `alerts` and `jobs` if those did.
 
     Who is limited to some boxes hears of alerts with one of those, and of no rollouts.
+    Who has nothing to be told hears `here`, with the seconds within which the next word comes: a line can die without a sign.
     """
     headers = {**HEADERS, "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
     response = web.StreamResponse(headers=headers)
     await response.prepare(ask.request)
     with ask.controller.hub.listen() as listener:
-        await response.write(b"retry: 2000\n\n: here\n\n")
+        here = f"event: here\ndata: {_QUIET_S + _LIVE_S:g}\n\n"
+        await response.write(f"retry: 2000\n{here}".encode())
         while True:
             try:
-                names = await asyncio.wait_for(listener.changes(), 15.0)
+                names = await asyncio.wait_for(listener.changes(), _QUIET_S)
             except asyncio.TimeoutError:
                 names = set()
             who = await identify(ask.controller, ask.request, ask.controller.cookie)  # sessions end, tokens are withdrawn, scopes change
@@ -235,7 +237,7 @@ async def _live(ask: Ask) -> web.StreamResponse:
             text = "".join(f"event: {name[1:]}\ndata: {{}}\n\n" for name in sorted(heard))
             if boxes:
                 text += f"event: devices\ndata: {msgspec.json.encode(boxes).decode()}\n\n"
-            await response.write((text or ": still here\n\n").encode())
+            await response.write((text or here).encode())
             await asyncio.sleep(_LIVE_S)
 
 

@@ -131,12 +131,12 @@ class Slow(BaseHTTPRequestHandler):
 
 
 def upto_quiet(lines):
-    """What the stream says, until it has named alerts or had nothing to say three times, which are 45 seconds."""
+    """What the stream says, until it has named alerts or had nothing to say four times: at least 45 seconds."""
     quiet = 0
     for line in lines:
         yield line
-        quiet += line == ": still here"
-        if line == "event: alerts" or quiet == 3:
+        quiet += line == "event: here"
+        if line == "event: alerts" or quiet == 4:
             return
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 import runtime.telemetry as t
 from fleet import accounts
+from fleet.scopes import Scope
 from tests.fleet.support import Fleet, Stranger
+from tests.runtime.telemetry.support import Cable
 
 pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore:unclosed <ssl:ResourceWarning")]
 
@@ -171,6 +174,67 @@ def test_not_live_is_said_and_ends_by_itself(watched, shop):
     page.wait_for_selector("text=The controller answers 502.", state="detached")
     tell(shop.box, temperature=52.0)
     page.wait_for_selector("tr:has-text('box-1'):has-text('52 °C')")
+
+
+COUNTED = """window.streams = window.words = 0;
+window.EventSource = class extends EventSource {
+  constructor(url) {
+    super(url);
+    window.streams++;
+    this.addEventListener("here", () => window.words++);
+  }
+};"""
+
+
+@contextmanager
+def timed(browser, shop, name, port):
+    """The list of boxes through `port`, its stream open, on a clock that a test sets as sleep does a laptop's."""
+    context = browser.new_context()
+    key = accounts.open_session(shop.db, name, shop.times.wall_ms())
+    address = shop.controller.server.url.replace(str(shop.settings.port), str(port))
+    context.add_cookies([{"name": shop.controller.cookie, "value": key, "url": address}])
+    context.set_default_timeout(LIMIT_MS)
+    page, problems = context.new_page(), []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.add_init_script(COUNTED)
+    page.clock.install()
+    page.goto(f"{address}/#fleet")
+    page.wait_for_selector("tr:has-text('box-1')")
+    shop.until(lambda: page.evaluate("window.words"))
+    yield page
+    context.close()
+    assert problems == []
+
+
+def test_a_stream_that_died_without_a_word_is_said_and_opened_again(browser, shop):
+    """A laptop slept: nothing comes any more, nothing ends. What is shown may be old, says the console; it tries until it is live again."""
+    with closing(Cable(shop.settings.port)) as cable, timed(browser, shop, "anna", cable.port) as page:
+        tell(shop.box, temperature=70.0)
+        page.wait_for_selector("tr:has-text('box-1'):has-text('70 °C')")
+        cable.cut.set()
+        tell(shop.box, temperature=71.0)
+        page.clock.fast_forward("02:00:00")
+        page.wait_for_selector("text=Not live: what is shown may be old")
+        assert page.locator("tr:has-text('box-1'):has-text('70 °C')").count() == 1
+        page.clock.fast_forward("00:40")  # the next one hears nothing either
+        shop.until(lambda: page.evaluate("window.streams") >= 3)
+        cable.cut.clear()
+        page.wait_for_selector("text=Not live", state="detached")
+        page.wait_for_selector("tr:has-text('box-1'):has-text('71 °C')")
+
+
+def test_a_stream_with_nothing_to_tell_stays_live(browser, shop):
+    """What it says then is enough: it is not opened again, and nothing is called old."""
+    accounts.create(shop.db, "zoe", accounts.Role.VIEWER, PASSWORD, 1, Scope(("name:box-1",)))
+    with timed(browser, shop, "zoe", shop.settings.port) as page:
+        page.clock.pause_at(page.evaluate("Date.now()") / 1000 + 1)
+        for _ in range(5):
+            words = page.evaluate("window.words")
+            shop.call(shop.controller.hub.tell, {"box-2"})  # not for zoe
+            shop.until(lambda words=words: page.evaluate("window.words") > words)
+            page.clock.run_for(20_000)
+        assert page.evaluate("window.streams") == 1
+        assert page.get_by_text("Not live").count() == 0
 
 
 def test_a_page_that_comes_while_nothing_answers_comes_up_by_itself(browser, shop):

@@ -138,15 +138,21 @@ def test_what_is_about_all_boxes_is_not_for_the_limited(two):
     assert {"/alert-rules", "/alert-rules/{id}", "/alert-windows/{id}", "/alert-channels", "/alert-channels/{id}"} <= refused
 
 
+def begun(answer):
+    """The lines of a stream after its first word."""
+    lines = answer.iter_lines()
+    assert [next(lines) for _ in range(4)] == ["retry: 2000", "event: here", "data: 16", ""]
+    return lines
+
+
 @pytest.mark.system
 @pytest.mark.filterwarnings("ignore:unclosed <ssl:ResourceWarning")
 def test_the_stream_of_changes_too(two):
     """A change in Paris is not told; one in Berlin is."""
     with client(two, Role.VIEWER, "site:Berlin*") as ask, ask.stream("GET", "/api/v1/live") as answer:
-        lines = answer.iter_lines()
-        assert next(line for line in lines if line.startswith(":")) == ": here"
+        lines = begun(answer)
         two.call(two.controller.hub.tell, {"paris-1", "berlin-1"})
-        data = next(line for line in lines if line.startswith("data:"))
+        data = next(line for line in lines if line.startswith("data: ["))
         assert json.loads(data.removeprefix("data:")) == ["berlin-1"]
 
 
@@ -155,8 +161,7 @@ def test_the_stream_of_changes_too(two):
 def test_a_stream_ends_with_the_right_to_it(two):
     """What a token may see is asked anew: withdrawn, its stream ends with the next change and does not tell it."""
     with client(two, Role.VIEWER, "site:Berlin*") as ask, ask.stream("GET", "/api/v1/live") as answer:
-        lines = answer.iter_lines()
-        assert next(line for line in lines if line.startswith(":")) == ": here"
+        lines = begun(answer)
         (token,) = accounts.tokens(two.db)
         accounts.withdraw(two.db, token.id)
         two.call(two.controller.hub.tell, {"berlin-1"})
@@ -212,10 +217,9 @@ def test_alerts_of_the_scope(two, burning):
 def test_the_stream_tells_of_alerts_in_the_scope(two):
     """An alert in Paris and a rollout are not told; an alert in Berlin is."""
     with client(two, Role.VIEWER, "site:Berlin*") as ask, ask.stream("GET", "/api/v1/live") as answer:
-        lines = (line for line in answer.iter_lines() if line)
-        assert next(line for line in lines if line.startswith(":")) == ": here"
+        lines = (line for line in begun(answer) if line)
         two.call(two.controller.hub.tell, {"paris-1", ALERTS, JOBS})
-        assert next(lines) == ": still here"
+        assert [next(lines), next(lines)] == ["event: here", "data: 16"]
         two.call(two.controller.hub.tell, {"berlin-1", ALERTS, JOBS})
         assert [next(lines) for _ in range(4)] == ["event: alerts", "data: {}", "event: devices", 'data: ["berlin-1"]']
 

@@ -57,26 +57,42 @@ export function useLoad(load, keys) {
 
 const listeners = new Set();
 const AGAIN_MS = 5000;
+const LOOK_MS = 5000;
 let stream = null;
 let reopening = 0;
+let looking = 0;
+let wordMs = 16000; // within which the stream says something; it tells it itself
 
 /** Open the stream of changes, once signed in; close it with `false`. `lost` hears true when it breaks, false when it is there again. */
 export function live(on, lost) {
   stream?.close();
   clearTimeout(reopening);
+  clearInterval(looking);
   stream = null;
   if (!on) return lost(false);
   stream = new EventSource("/api/v1/live");
   const tell = (names) => {
     for (const listener of listeners) listener(names);
   };
-  stream.addEventListener("devices", (event) => tell(new Set(JSON.parse(event.data))));
-  stream.addEventListener("jobs", () => tell(new Set(["/jobs"])));
-  stream.addEventListener("alerts", () => tell(new Set(["/alerts"])));
-  stream.addEventListener("open", () => {
+  let heard = Date.now();
+  const listen = (kind, act) => stream.addEventListener(kind, (event) => {
+    heard = Date.now();
+    act(event);
+  });
+  listen("here", (event) => (wordMs = Number(event.data) * 1000));
+  listen("devices", (event) => tell(new Set(JSON.parse(event.data))));
+  listen("jobs", () => tell(new Set(["/jobs"])));
+  listen("alerts", () => tell(new Set(["/alerts"])));
+  listen("open", () => {
     lost(false);
     tell(null);
   });
+  // One that died while the machine slept, or on the way, never says so. The wall clock goes on in sleep, and may be set back.
+  looking = setInterval(() => {
+    if (Math.abs(Date.now() - heard) <= 2 * wordMs) return;
+    lost(true);
+    live(true, lost);
+  }, LOOK_MS);
   stream.addEventListener("error", ({ target }) => {
     lost(true);
     // One that was interrupted opens again by itself; one that was refused never does, and perhaps nobody is signed in any more.
