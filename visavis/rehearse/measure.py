@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "DUCK_DB", "FRAME_MS", "OVER_FLOOR_DB", "SILENT_DB", "SILENT_MS", "SPEECH_DB", "Quantiles",
+    "DUCK_DB", "FRAME_MS", "ONSET_MS", "OVER_FLOOR_DB", "SILENT_DB", "SILENT_MS", "SPEECH_DB", "Quantiles",
     "duck_at", "envelope_lag", "gain_track", "levels_db", "locate", "quantiles", "silent_at", "slope_per_hour",
     "sound_end", "sound_start", "speech_bounds",
 ]  # fmt: skip
@@ -22,6 +22,7 @@ FRAME_MS = 10
 SPEECH_DB = 30.0
 """A frame that is so much below the peak frame no longer counts as sound of it."""
 OVER_FLOOR_DB = 6.0
+ONSET_MS = 40
 SILENT_DB = -60.0
 SILENT_MS = 150
 DUCK_DB = 12.0
@@ -66,15 +67,17 @@ def speech_bounds(clip: Samples, rate: int) -> tuple[int, int]:
     """First and one past the last sample of the frames within SPEECH_DB of the clip's peak frame. ValueError if it is silent.
 
     A frame less than OVER_FLOOR_DB above the recording's softest twentieth counts as its noise: a microphone that hums 28 dB under its
-    speaker has not begun to speak.
+    speaker has not begun to speak. Nor has a click or a breath before the first word, shorter than ONSET_MS (as in the bench of turns).
     """
     level = levels_db(clip, rate)
     if not len(level) or level.max() <= SILENT_DB:
         raise ValueError("the clip holds no sound")
     noise = min(float(np.percentile(level, 5)) + OVER_FLOOR_DB, level.max() - _SURELY_DB)
-    loud = np.flatnonzero(level >= max(level.max() - SPEECH_DB, noise))
+    loud = level >= max(level.max() - SPEECH_DB, noise)
+    lasting = np.flatnonzero(np.convolve(loud, np.ones(ONSET_MS // FRAME_MS), "valid") > ONSET_MS // FRAME_MS - 0.5)
+    sounds = np.flatnonzero(loud)
     size = rate * FRAME_MS // 1000
-    return int(loud[0]) * size, int(loud[-1] + 1) * size
+    return int(lasting[0] if len(lasting) else sounds[0]) * size, int(sounds[-1] + 1) * size
 
 
 def locate(clip: Samples, recording: Samples, start: int, stop: int) -> tuple[int, float]:

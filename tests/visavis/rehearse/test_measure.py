@@ -39,6 +39,13 @@ def test_the_hum_of_the_recording_is_no_speech() -> None:
     assert measure.speech_bounds(clip, RATE) == (round(0.4 * RATE), round(0.8 * RATE))
 
 
+def test_a_click_before_the_first_word_is_no_speech() -> None:
+    """Thirty milliseconds of it; one after the last word still counts, so that no reply is called in time because of it."""
+    clip = np.concatenate([noise(0.03, -25), silence(0.3), noise(0.4, -20), silence(0.3), noise(0.03, -25)])
+    assert measure.speech_bounds(clip, RATE) == (round(0.33 * RATE), len(clip))
+    assert measure.speech_bounds(noise(0.03, -25), RATE) == (0, round(0.03 * RATE))
+
+
 def test_a_clip_that_is_all_voice_is_speech_from_end_to_end() -> None:
     """Its softest part is no floor."""
     clip = np.concatenate([noise(0.3, -30), noise(0.3, -20), noise(0.3, -30)])
