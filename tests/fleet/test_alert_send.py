@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections import Counter
 from contextlib import asynccontextmanager
 from email import message_from_bytes, policy
@@ -29,7 +28,7 @@ from fleet.database import open_database
 from fleet.errors import BadRequest
 from fleet.live import ALERTS
 from runtime.telemetry.times import SystemTimes
-from tests.fleet.alert_child import clock
+from tests.fleet.alert_child import Clock
 from tests.fleet.test_alert_turn import Shop
 from tests.runtime.telemetry.support import free_port
 
@@ -38,15 +37,22 @@ pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore:unclosed")]
 
 
 class Hook:
-    """A webhook: answers what `answers` says next, 200 when it is used up, and keeps what came."""
+    """A webhook: answers what `answers` says next, 200 when it is used up, and keeps what came.
+
+    `hold` and `deaf` are no answer until whoever asks is gone; `deaf` keeps nothing.
+    """
 
     def __init__(self, *answers):
-        self.answers, self.came = list(answers), []
+        self.answers, self.came, self.held = list(answers), [], threading.Event()
 
     async def handle(self, request):
         body = await request.read()
-        self.came.append((dict(request.headers), body))
         status = self.answers.pop(0) if self.answers else 200
+        if status != "deaf":
+            self.came.append((dict(request.headers), body))
+        if status in ("hold", "deaf"):
+            self.held.set()
+            await asyncio.Event().wait()
         if status == "cut":
             request.transport.close()
             return web.Response()
@@ -62,7 +68,7 @@ async def serving(hook):
     """Where the hook listens."""
     app = web.Application()
     app.router.add_post("/hook", hook.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)  # connections of those who were killed are not waited for
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)  # nobody waits for those who were killed
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -485,11 +491,11 @@ def served():
 
 @pytest.fixture
 def child():
-    """Starts a process that waits for the end of its standard input; none outlives the test."""
+    """Starts a process that waits for the end of its standard input, and can be heard; none outlives the test."""
     made = []
 
     def start(*words):
-        made.append(subprocess.Popen(words, stdin=subprocess.PIPE))
+        made.append(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         return made[-1]
 
     yield start
@@ -497,8 +503,36 @@ def child():
         process.kill()
         process.stdin.close()
         process.wait()
+        process.stdout.close()
 
 
+class Street:
+    """Twelve boxes that come and go while time passes, and it passes with the turns of the child that judges them."""
+
+    def __init__(self, shop, clock, rng):
+        self.shop, self.clock, self.rng, self.lost = shop, clock, rng, set()
+        self.boxes = [f"box-{n}" for n in range(12)]
+        for n, box in enumerate(self.boxes):
+            shop.born(box, site=f"Store {n % 3}")
+
+    def change(self, life):
+        box = self.rng.choice(self.boxes)
+        self.shop.status(box, "online" if box in self.lost else "lost")
+        self.lost ^= {box}
+        self.turns(life, 3)
+
+    def turns(self, life, count):
+        """The child begins so many, each later than the one before."""
+        for _ in range(count):
+            self.shop.now += 5_000
+            self.clock.set(self.shop.now)
+            while line := life.stdout.readline():
+                if int(line) == self.shop.now:
+                    break
+            assert line, "the child has ended"
+
+
+@pytest.mark.timeout(900)  # 15 processes one after the other
 def test_once_in_effect_across_kills(tmp_path, served, child):
     """The controller's part is killed again and again while boxes come and go and the webhook fails: each alert is told once, and its
     end once, under one name each, however often it was sent.
@@ -509,40 +543,39 @@ def test_once_in_effect_across_kills(tmp_path, served, child):
     shop = Shop(open_database(tmp_path / "fleet.db"))
     desk.put_channel(shop.db, Channel(id="all", title="All", to=Webhook(url=url)), "anna", NOW)
     desk.put_rule(shop.db, Rule(id="r", title="Missing", when=Missing(), for_s=30, clear_s=0, flaps=0), "anna", NOW)
-    started = time.monotonic_ns()
-    now = clock(started, NOW)
-    command = [sys.executable, "-m", "tests.fleet.alert_child", str(tmp_path / "fleet.db"), str(started), str(NOW)]
-    boxes = [f"box-{n}" for n in range(12)]
-    for n, box in enumerate(boxes):
-        shop.now = now()
-        shop.born(box, site=f"Store {n % 3}")
-    lost: set[str] = set()
+    clock = Clock(tmp_path / "clock")
+    clock.set(NOW)
+    command = [sys.executable, "-m", "tests.fleet.alert_child", str(tmp_path / "fleet.db"), str(tmp_path / "clock"), str(NOW)]
+    street = Street(shop, clock, rng)
 
     def waiting():
         rows = shop.db.read("SELECT count(*) FROM alert WHERE resolved = 0 OR told IN ('firing', 'flapping')")
         return rows[0][0] + shop.db.read("SELECT count(*) FROM alert_delivery WHERE state = 'queued'")[0][0]
 
-    lives = [child(*command)]
-    for life in range(15):
-        last = life == 14
-        lives[life].stdin.close()  # begin
+    following = child(*command)
+    for number in range(15):
+        life, last = following, number == 14
+        assert life.stdout.readline() == b"up\n"
+        life.stdin.close()  # begin
         if last:
-            for box in lost:
-                shop.now = now()
+            for box in street.lost:
                 shop.status(box, "online")
-            while waiting() and lives[life].poll() is None:
-                threading.Event().wait(0.05)
+            while waiting():
+                street.turns(life, 1)
         else:
-            lives.append(child(*command))  # the next one comes up meanwhile
+            following = child(*command)  # comes up meanwhile
             for _ in range(rng.randrange(4, 16)):
-                box = rng.choice(boxes)
-                shop.now = now()
-                shop.status(box, "online" if box in lost else "lost")
-                lost ^= {box}
-                threading.Event().wait(0.075)
-        assert lives[life].poll() is None
-        lives[life].kill()
-        lives[life].wait()
+                street.change(life)
+            if number % 3 == 1:  # while a message is under way
+                hook.held.clear()
+                hook.answers.insert(0, rng.choice(["hold", "deaf"]))
+                while not hook.held.is_set():
+                    street.change(life)
+            else:  # at any moment
+                threading.Event().wait(rng.random() * 0.03)
+        assert life.poll() is None
+        life.kill()
+        life.wait()
     told = Counter()
     for headers, body in {headers["webhook-id"]: (headers, body) for headers, body in hook.came}.values():
         assert headers["webhook-id"].endswith(".all")
