@@ -118,7 +118,7 @@ class _Bench:
         self._stream = gpu.stream()
         self._slots = Slots(gpu)
         self._made = self._truth.drawing(pack.idle)
-        arrays = {name: value for name, value in self._made._asdict().items() if value is not None}
+        arrays = {name: value for name, value in self._made._asdict().items() if isinstance(value, np.ndarray)}
         self._tensors = {name: Tensor(gpu.alloc(value.nbytes), value.shape) for name, value in arrays.items()}
         self._composer: GpuComposer | None = None
 

@@ -45,7 +45,7 @@ class Drawing(NamedTuple):
 
     flow (2, 64, 64) pixels · residual (4, 128, 128) premultiplied RGBA · mouth (3, h, w) · eyes (2, 3, h, w), the second
     mirrored · places (3, 2, 3) affine maps patch -> frame · hair_flow (2, 32, 32) pixels and shades (6,), absent in packs
-    whose face has no hair layer.
+    whose face has no hair layer. With ``halved`` mouth and eyes have half the size that places speak of.
     """
 
     flow: Floats
@@ -55,6 +55,7 @@ class Drawing(NamedTuple):
     places: Floats
     hair_flow: Floats | None = None
     shades: Floats | None = None
+    halved: bool = False
 
 
 class Hair(NamedTuple):
@@ -217,15 +218,17 @@ class Composer:
         change = cv2.transform(cv2.multiply(cv2.merge(list(residual)), self.reach), _YCCA)
         cv2.add(picture, cv2.resize(change, (self.size, self.size), interpolation=cv2.INTER_LINEAR), dst=picture, dtype=cv2.CV_8U)
 
-    def _paste(self, picture: Bytes, rgb: Floats, place: Floats) -> None:
-        """Draw a planar patch (3, h, w), 0..1, where ``place`` (2, 3) puts it."""
+    def _paste(self, picture: Bytes, rgb: Floats, place: Floats, *, halved: bool) -> None:
+        """Draw a planar patch (3, h, w), 0..1, where ``place`` (2, 3) puts it; ``halved`` as in ``Drawing``."""
         shape = rgb.shape[1:]
         if shape not in self.masks:
             self.masks[shape] = cv2.merge([patch_mask(*shape) * 255] * 4)
         soft = cv2.multiply(cv2.merge([*rgb.clip(0, 1), np.ones(shape, np.float32)]), self.masks[shape])
-        patch, shift = _soften(_bytes(cv2.transform(soft, _YCCA)), self.scale)
+        grain = 2 if halved else 1
+        patch, shift = _soften(_bytes(cv2.transform(soft, _YCCA)), self.scale * grain)
         h, w = shape
         m = np.array(place, np.float64) * self.scale
+        m[:, :2] *= grain
         corners = np.array([[0, 0], [w, 0], [0, h], [w, h]]) @ m[:, :2].T + m[:, 2]
         low = np.clip(np.floor(corners.min(0)).astype(int), 0, self.size - 1)
         high = np.clip(np.ceil(corners.max(0)).astype(int), low + 1, self.size)
@@ -241,7 +244,7 @@ class Composer:
             self.hair.over(picture, cv2.merge(list(drawing.hair_flow)), drawing.shades)
         self._correct(picture, drawing.residual)
         for patch, place in zip((drawing.mouth, drawing.eyes[0], drawing.eyes[1][:, :, ::-1]), drawing.places, strict=True):
-            self._paste(picture, patch, place)
+            self._paste(picture, patch, place, halved=drawing.halved)
         self._finish(picture, out)
 
     def _finish(self, picture: Bytes, out: Bytes) -> None:

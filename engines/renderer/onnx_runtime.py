@@ -10,7 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from engines.renderer._types import Colour, RendererError, Rung
-from engines.renderer.compose import Composer, Drawing, check_background
+from engines.renderer.compose import FRAME, Composer, Drawing, check_background
 from engines.renderer.pack import AvatarPack
 from engines.renderer.rewrite import unsigned_bytes
 
@@ -32,13 +32,13 @@ def network_session(model: bytes, threads: int) -> ort.InferenceSession:
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _fastest(network: Path, cache: Path | None, threads: int) -> ort.InferenceSession:
+def _fastest(network: Path, cache: Path | None, threads: int, *, coarse: bool = False) -> ort.InferenceSession:
     """The network as it is fastest, or plain where this ONNX Runtime has no kernel for that."""
     try:
-        return network_session(unsigned_bytes(network, cache, fast=True), threads)
+        return network_session(unsigned_bytes(network, cache, fast=True, coarse=coarse), threads)
     except Exception as error:  # noqa: BLE001 - ONNX Runtime has no class for it; a network that is broken fails again below
         _log.warning("%s is drawn the slower way: %s", network, str(error).splitlines()[0] if str(error) else type(error).__name__)
-        return network_session(unsigned_bytes(network, cache), threads)
+        return network_session(unsigned_bytes(network, cache, coarse=coarse), threads)
 
 
 def check_call(
@@ -60,11 +60,16 @@ def check_call(
     return r
 
 
-def infer(session: ort.InferenceSession, controls: NDArray[np.float32]) -> Drawing:
-    """What the network gives for clean controls (n,); the hair's part is absent where the network has none."""
+def infer(session: ort.InferenceSession, controls: NDArray[np.float32], *, halved: bool = False) -> Drawing:
+    """What the network gives for clean controls (n,); the hair's part is absent where the network has none. `halved`: see ``Drawing``."""
     names = OUTPUTS + [o.name for o in session.get_outputs() if o.name in HAIR_OUTPUTS]
     flow, residual, mouth, eyes, places, *hair = session.run(names, {"controls": controls[None]})
-    return Drawing(flow[0], residual[0], mouth[0], eyes, places[0], *(h[0] for h in hair))
+    return Drawing(flow[0], residual[0], mouth[0], eyes, places[0], *(h[0] for h in hair))._replace(halved=halved)
+
+
+def _patches(session: ort.InferenceSession) -> list[int]:
+    """How large mouth and eyes come out of it."""
+    return [n for o in session.get_outputs() if o.name in ("mouth", "eyes") for n in o.shape[-2:]]
 
 
 class OnnxRuntimeRenderer:
@@ -74,6 +79,11 @@ class OnnxRuntimeRenderer:
         self.controls, self.ranges, self.idle, self.rungs = pack.controls, pack.ranges, pack.idle, pack.rungs
         self._plate, self._hair = pack.plate, pack.hair
         self._session = _fastest(pack.network, cache, threads)
+        # Both stay: a rung changes between two frames.
+        small = any(r.width <= FRAME // 2 for r in self.rungs)
+        coarse = _fastest(pack.network, cache, threads, coarse=True) if small else None
+        fits = coarse is not None and _patches(self._session) == [2 * n for n in _patches(coarse)]
+        self._coarse = coarse if fits else None
         self._composers: dict[int, Composer] = {}
         self._background: NDArray[np.uint8] | Colour = (16, 18, 22)
 
@@ -91,12 +101,14 @@ class OnnxRuntimeRenderer:
             self._composers[rung] = composer
         return self._composers[rung]
 
-    def infer(self, controls: NDArray[np.float32]) -> Drawing:
-        """The network's outputs for clean controls (n,)."""
+    def infer(self, controls: NDArray[np.float32], rung: int = 0) -> Drawing:
+        """The network's outputs for clean controls (n,), as this rung wants them."""
+        if self._coarse is not None and self.rungs[rung].width <= FRAME // 2:
+            return infer(self._coarse, controls, halved=True)
         return infer(self._session, controls)
 
     def draw(self, controls: NDArray[np.float32], out: NDArray[np.uint8], *, rung: int = 0) -> None:
         """See ``Renderer``."""
         check_call(controls, out, self.idle, self.rungs, rung)
         clean = np.where(np.isnan(controls), self.idle, np.clip(controls, self.ranges[:, 0], self.ranges[:, 1])).astype(np.float32)
-        self._composer(rung).draw(self.infer(clean), out)
+        self._composer(rung).draw(self.infer(clean, rung), out)

@@ -23,10 +23,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper, shape_inference
 
-__all__ = ["Wiring", "narrow_model", "swift_model", "unsigned_bytes", "unsigned_model"]
+from engines.renderer.coarse import coarse_model
+from engines.renderer.wiring import Wiring
+
+__all__ = ["narrow_model", "swift_model", "unsigned_bytes", "unsigned_model"]
 
 _SAME_RANGE = ("Resize", "Reshape", "Transpose", "MaxPool")
-_REVISION = b"3"  # of this rewrite: part of the cache's key
+_REVISION = b"4"  # of this rewrite: part of the cache's key
 
 
 def _from_relu(name: str, makers: dict[str, onnx.NodeProto]) -> bool:
@@ -76,19 +79,6 @@ def unsigned_model(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.initializer.extend(initializers)
     del graph.value_info[:]
     return out
-
-
-class Wiring:
-    """Who makes and who reads each tensor of a model's graph, and its constants."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.graph = model.graph
-        self.makers = {o: n for n in self.graph.node for o in n.output}
-        self.readers: dict[str, list[onnx.NodeProto]] = {}
-        for node in self.graph.node:
-            for name in node.input:
-                self.readers.setdefault(name, []).append(node)
-        self.values = {i.name: i for i in self.graph.initializer}
 
 
 class _Shaped(Wiring):
@@ -204,14 +194,17 @@ def narrow_model(model: onnx.ModelProto) -> onnx.ModelProto:
     return out
 
 
-def unsigned_bytes(path: Path, cache: Path | None = None, *, fast: bool = False) -> bytes:
-    """The unsigned flavour of an ONNX file, on demand swift and narrow too, kept in ``cache`` under its content's hash when given."""
+def unsigned_bytes(path: Path, cache: Path | None = None, *, fast: bool = False, coarse: bool = False) -> bytes:
+    """The unsigned flavour of an ONNX file, on demand swift and narrow, or with coarse patches, kept in ``cache`` under its content's hash
+    when given.
+    """
     data = path.read_bytes()
-    flavour = "u8f" if fast else "u8"
+    flavour = "u8" + "f" * fast + "c" * coarse
     kept = cache / f"{hashlib.sha256(_REVISION + data).hexdigest()[:32]}-{flavour}.onnx" if cache else None
     if kept and kept.is_file():
         return kept.read_bytes()
-    model = unsigned_model(onnx.load_from_string(data))
+    model = onnx.load_from_string(data)
+    model = unsigned_model(coarse_model(model) if coarse else model)
     made = (narrow_model(swift_model(model)) if fast else model).SerializeToString()
     if kept:
         kept.parent.mkdir(parents=True, exist_ok=True)

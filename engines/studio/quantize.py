@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from engines.renderer.rewrite import Wiring
+from engines.renderer.wiring import Wiring
 from engines.studio.dataset import StudioError
 from engines.studio.network import VisavisFace
 from engines.studio.rig import CONTROLS

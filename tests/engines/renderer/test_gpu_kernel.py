@@ -70,7 +70,7 @@ def drawing(face: OnnxRuntimeRenderer, pack: AvatarPack, seed: int, *, haired: b
 
 def on_cpu(kernel: ctypes.CDLL, composer: Composer, drawn: Drawing) -> NDArray[np.uint8]:
     """One frame by the kernel."""
-    arrays = {name: np.ascontiguousarray(value, np.float32) for name, value in drawn._asdict().items() if value is not None}
+    arrays = {name: np.ascontiguousarray(value, np.float32) for name, value in drawn._asdict().items() if isinstance(value, np.ndarray)}
     tensors = {name: Tensor(array.ctypes.data, array.shape) for name, array in arrays.items()}
     pictures = {**fixed_pictures(composer, tensors), "behind": background(composer)}
     record = scene(tensors, {name: picture.ctypes.data for name, picture in pictures.items()}, composer)

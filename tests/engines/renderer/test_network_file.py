@@ -11,6 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from engines.renderer import AvatarPack
+from engines.renderer.coarse import coarse_model
 from engines.renderer.onnx_runtime import HAIR_OUTPUTS, OUTPUTS, OnnxRuntimeRenderer, network_session
 from engines.renderer.rewrite import narrow_model, swift_model, unsigned_bytes, unsigned_model
 
@@ -76,6 +77,34 @@ def test_the_unsigned_flavour_keeps_weights_and_drops_relus(model: onnx.ModelPro
             assert np.array_equal(before[name], after[name])
     assert _kinds(made)["Conv"] == _kinds(model)["Conv"]
     assert _kinds(made)["Relu"] < _kinds(model)["Relu"] - 10
+
+
+def test_coarse_patches_are_means_of_the_whole_ones(pack: AvatarPack) -> None:
+    """Half as high and wide, to a hundredth of what is seen; motion, residual and all else are the same bits."""
+    whole, coarse = (network_session(unsigned_bytes(pack.network, coarse=flag), 1) for flag in (False, True))
+    for pose in (pack.idle, pack.ranges[:, 1]):
+        a, b = (dict(zip(OUTPUTS, s.run(OUTPUTS, {"controls": pose[None]}), strict=True)) for s in (whole, coarse))
+        for name in ("mouth", "eyes"):
+            n, c, h, w = b[name].shape
+            means = a[name].reshape(n, c, h, 2, w, 2).mean((3, 5))
+            assert np.abs(means - b[name]).max() < 0.03
+            assert np.abs(means - b[name]).mean() < 0.003
+        for name in ("flow", "residual", "places"):
+            assert np.array_equal(a[name], b[name])
+
+
+def test_what_is_no_patch_stays_whole(model: onnx.ModelProto) -> None:
+    """The residual has its shuffle yet; a graph without any is left as it is."""
+    assert _kinds(coarse_model(model))["DepthToSpace"] == 1
+    plain = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [onnx.helper.make_node("DepthToSpace", ["x"], ["y"], blocksize=2, mode="CRD")],
+            "plain",
+            [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 4, 2, 2])],
+            [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 1, 4, 4])],
+        )
+    )
+    assert coarse_model(plain) == plain
 
 
 def test_both_flavours_draw_the_same(pack: AvatarPack) -> None:
