@@ -12,9 +12,21 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from engines.renderer.compose import FRAME
 from engines.renderer.wiring import Wiring
 
-__all__ = ["coarse_model"]
+__all__ = ["coarse_model", "halved", "is_small"]
+
+
+def is_small(width: int) -> bool:
+    """Whether a frame of this width takes this exit."""
+    return width <= FRAME // 2
+
+
+def halved(patch: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Means of 2 x 2 pixels of (…, h, w)."""
+    h, w = patch.shape[-2:]
+    return np.asarray(patch.reshape(*patch.shape[:-2], h // 2, 2, w // 2, 2).mean((-3, -1)), np.float32)
 
 
 def coarse_model(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -47,14 +59,17 @@ def _coarsen(wiring: Wiring, shuffle: onnx.NodeProto) -> None:
     modes = {a.name: a.s or a.i for a in shuffle.attribute}
     if not (add and mean and last and conv and shown) or conv.op_type != "Conv" or modes != {"blocksize": 2, "mode": b"CRD"}:
         return
-    weights = wiring.makers[conv.input[1]]
+    weights = wiring.makers.get(conv.input[1])
+    sizes = [tuple(d.dim_value for d in shown.type.tensor_type.shape.dim), tuple(wiring.values[mean].dims)]
+    if weights is None or weights.op_type != "DequantizeLinear" or len(conv.input) < 3 or sizes[0] != sizes[1]:
+        return
     stored, scale = (numpy_helper.to_array(wiring.values[name]) for name in weights.input[:2])
     whole = stored.astype(np.float32) * scale[:, None, None, None]
     w = whole.reshape(-1, 4, *whole.shape[1:]).mean(1)
     scale = (np.maximum(np.abs(w).reshape(len(w), -1).max(1), 1e-8) / 127).astype(np.float32)
     quantized = np.clip(np.rint(w / scale[:, None, None, None]), -127, 127).astype(np.int8)
     bias = numpy_helper.to_array(wiring.values[conv.input[2]]).reshape(-1, 4).mean(1)
-    patch = _halved(numpy_helper.to_array(wiring.values[mean]))
+    patch = halved(numpy_helper.to_array(wiring.values[mean]))
     new = {
         weights.input[0]: quantized,
         weights.input[1]: scale,
@@ -70,9 +85,3 @@ def _coarsen(wiring: Wiring, shuffle: onnx.NodeProto) -> None:
     graph.node.remove(shuffle)
     for axis in (2, 3):
         shown.type.tensor_type.shape.dim[axis].dim_value //= 2
-
-
-def _halved(patch: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Means of 2 x 2 pixels of (n, c, h, w)."""
-    n, c, h, w = patch.shape
-    return np.asarray(patch.reshape(n, c, h // 2, 2, w // 2, 2).mean((3, 5)), np.float32)

@@ -10,7 +10,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from engines.renderer._types import Colour, RendererError, Rung
-from engines.renderer.compose import FRAME, Composer, Drawing, check_background
+from engines.renderer.coarse import is_small
+from engines.renderer.compose import Composer, Drawing, check_background
 from engines.renderer.pack import AvatarPack
 from engines.renderer.rewrite import unsigned_bytes
 
@@ -80,7 +81,7 @@ class OnnxRuntimeRenderer:
         self._plate, self._hair = pack.plate, pack.hair
         self._session = _fastest(pack.network, cache, threads)
         # Both stay: a rung changes between two frames.
-        small = any(r.width <= FRAME // 2 for r in self.rungs)
+        small = any(is_small(r.width) for r in self.rungs)
         coarse = _fastest(pack.network, cache, threads, coarse=True) if small else None
         fits = coarse is not None and _patches(self._session) == [2 * n for n in _patches(coarse)]
         self._coarse = coarse if fits else None
@@ -103,7 +104,7 @@ class OnnxRuntimeRenderer:
 
     def infer(self, controls: NDArray[np.float32], rung: int = 0) -> Drawing:
         """The network's outputs for clean controls (n,), as this rung wants them."""
-        if self._coarse is not None and self.rungs[rung].width <= FRAME // 2:
+        if self._coarse is not None and is_small(self.rungs[rung].width):
             return infer(self._coarse, controls, halved=True)
         return infer(self._session, controls)
 

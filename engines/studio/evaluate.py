@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from engines.renderer import load_pack, select
 from engines.renderer._types import Renderer
-from engines.renderer.compose import FRAME, Composer
+from engines.renderer.coarse import halved, is_small
+from engines.renderer.compose import Composer
 from engines.renderer.onnx_runtime import infer, network_session
 from engines.renderer.pack import AvatarPack
 from engines.studio import dataset
@@ -55,18 +56,12 @@ def _float_drawer(pack: AvatarPack, model: Path) -> Drawer:
         size = pack.rungs[rung].width
         out = np.empty((size * 3 // 2, size), np.uint8)
         drawing = infer(session, clean)
-        if size <= FRAME // 2:  # as the product does: what INT8 costs is asked, not what this costs
-            drawing = drawing._replace(mouth=_half(drawing.mouth), eyes=_half(drawing.eyes), halved=True)
+        if is_small(size):  # as the product does: what INT8 costs is asked, not what this costs
+            drawing = drawing._replace(mouth=halved(drawing.mouth), eyes=halved(drawing.eyes), halved=True)
         composers[rung].draw(drawing, out)
         return nv12_to_rgb(out)
 
     return draw
-
-
-def _half(patch: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Means of 2 x 2 pixels of (…, h, w)."""
-    h, w = patch.shape[-2:]
-    return np.asarray(patch.reshape(*patch.shape[:-2], h // 2, 2, w // 2, 2).mean((-3, -1)), np.float32)
 
 
 def compare(made: NDArray[np.uint8], wanted: NDArray[np.uint8], masks: dict[str, NDArray[np.bool_]]) -> tuple[list[float], float]:

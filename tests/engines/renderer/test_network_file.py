@@ -107,6 +107,30 @@ def test_what_is_no_patch_stays_whole(model: onnx.ModelProto) -> None:
     assert coarse_model(plain) == plain
 
 
+def test_a_patch_that_is_not_quantised_stays_whole() -> None:
+    """A pack's network of another make must not cost the face: last convolution in float, without a bias, or a mean of one colour."""
+    value, tensor = onnx.helper.make_tensor_value_info, numpy_helper.from_array
+    weights, scale = np.ones((4, 1, 1, 1), np.float32), np.float32(0.1)
+    for bias, mean in (([], np.zeros((1, 1, 4, 4))), (["b"], np.zeros((1, 1, 4, 4))), (["b"], np.zeros((1, 1, 1, 1)))):
+        nodes = [
+            onnx.helper.make_node("Conv", ["x", "w", *bias], ["c"]),
+            onnx.helper.make_node("QuantizeLinear", ["c", "s", "z"], ["q"]),
+            onnx.helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+            onnx.helper.make_node("DepthToSpace", ["d"], ["p"], blocksize=2, mode="CRD"),
+            onnx.helper.make_node("Add", ["p", "m"], ["mouth"]),
+        ]
+        fixed = {"w": weights, "s": scale, "z": np.int8(0), "m": mean.astype(np.float32)} | dict.fromkeys(bias, np.zeros(4, np.float32))
+        graph = onnx.helper.make_graph(
+            nodes,
+            "other",
+            [value("x", onnx.TensorProto.FLOAT, [1, 1, 2, 2])],
+            [value("mouth", onnx.TensorProto.FLOAT, [1, 1, 4, 4])],
+            [tensor(np.asarray(v), name) for name, v in fixed.items()],
+        )
+        model = onnx.helper.make_model(graph)
+        assert coarse_model(model) == model
+
+
 def test_both_flavours_draw_the_same(pack: AvatarPack) -> None:
     """Signed and unsigned differ by rounding only: above 35 dB in the mouth, and the motion is float in both."""
     signed, unsigned = network_session(pack.network.read_bytes(), 1), network_session(unsigned_bytes(pack.network), 1)
