@@ -22,6 +22,7 @@ import soxr
 from numpy.typing import NDArray
 
 from engines.voice_activity import Heard, Melody, melody
+from visavis.rehearse.measure import ONSET_MS, OVER_FLOOR_DB, SPEECH_DB
 
 __all__ = ["OFFSETS_MS", "Ends", "Judge", "Pause", "Recording", "Turn", "listen", "load", "recordings", "spans"]
 
@@ -117,13 +118,13 @@ def spans(audio: NDArray[np.int16]) -> list[tuple[int, int]]:
         return []
     blocks -= blocks.mean()
     level = 10.0 * np.log10(np.square(blocks).mean(axis=1) + 1.0)
-    loud = level > max(level.max() - 30.0, np.percentile(level, 5) + 6.0)
+    loud = level > max(level.max() - SPEECH_DB, np.percentile(level, 5) + OVER_FLOOR_DB)
     edges = np.flatnonzero(np.diff(np.concatenate(([0], loud.astype(np.int8), [0]))))
     found: list[tuple[int, int]] = []
     for start, end in edges.reshape(-1, 2):
         if found and start - found[-1][1] < 10:
             found[-1] = (found[-1][0], int(end))
-        elif end - start >= 4 or (found and start - found[-1][1] < 10):  # shorter is a click or a breath
+        elif end - start >= ONSET_MS * RATE // 1000 // _BLOCK or (found and start - found[-1][1] < 10):  # shorter is a click or a breath
             found.append((int(start), int(end)))
     return [(start * _BLOCK, end * _BLOCK) for start, end in found]
 

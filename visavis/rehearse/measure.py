@@ -22,7 +22,9 @@ FRAME_MS = 10
 SPEECH_DB = 30.0
 """A frame that is so much below the peak frame no longer counts as sound of it."""
 OVER_FLOOR_DB = 6.0
+"""A frame that is less above the softest twentieth of the recording is its noise."""
 ONSET_MS = 40
+"""A shorter sound is a click or a breath."""
 SILENT_DB = -60.0
 SILENT_MS = 150
 DUCK_DB = 12.0
